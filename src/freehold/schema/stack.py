@@ -1,0 +1,229 @@
+"""What a client may write: the stack file as types.
+
+Every key that is left out has a default that suits a small office. Settings of services are an open mapping here:
+layout validates them against ``roles/<name>/meta/argument_specs.yml``.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}[a-z0-9]$")]
+"""A lower-case DNS label of 2 to 32 characters."""
+
+DomainName = Annotated[str, Field(pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}$")]
+
+Mail = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")]
+
+
+class Part(BaseModel):
+    """A part of the stack file: unknown keys are refused, values are never changed after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Proxmox(Part):
+    """How Freehold reaches the Proxmox VE API."""
+
+    endpoint: Annotated[
+        str, Field(pattern=r"^https://[^/\s]+(:\d+)?/?$", examples=["https://pve.acme.internal:8006"])
+    ]
+    """Address of the API, such as ``https://pve.acme.internal:8006``."""
+    fingerprint: Annotated[str, Field(pattern=r"^([0-9A-Fa-f]{2}:){31}[0-9A-Fa-f]{2}$")] | None = None
+    """SHA-256 fingerprint of the API's certificate, as the Proxmox web interface shows it."""
+    ca_file: Path | None = None
+    """CA certificate that signed the API's certificate (PEM); relative to the stack file."""
+    token: Annotated[str, Field(pattern=r"^[^@!\s]+@[a-z][a-z0-9.-]*![A-Za-z][A-Za-z0-9._-]+$")] = (
+        "freehold@pve!freehold"  # noqa: S105 - the id of a token, not its secret
+    )
+    """Id of the API token; its secret is kept in ``secrets.yml`` under ``proxmox.token``."""
+    node: Name = "pve"
+    """The node that takes containers which name no other."""
+    storage: str = "local-lvm"
+    """Storage of root disks and volumes."""
+    template_storage: str = "local"
+    """Storage of container templates (content type ``vztmpl``)."""
+    pool: str | None = None
+    """Resource pool that holds the client's containers; ``freehold-<client>`` when left out."""
+    root_password_command: str | None = None
+    """Command that prints the password of root@pam, for clients who give no SSH to the node. Used for root steps alone."""
+    timeout: Annotated[int, Field(ge=5, le=600)] = 30
+    """Seconds that one API call may take."""
+
+    @model_validator(mode="after")
+    def _one_trust_anchor(self) -> Self:
+        if self.fingerprint and self.ca_file:
+            raise ValueError("give either fingerprint or ca_file, not both")
+        return self
+
+
+class Gpu(Part):
+    """One GPU of a node."""
+
+    pci: Annotated[str, Field(pattern=r"^([0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}(\.[0-7])?$")]
+    """PCI address, such as ``0000:01:00.0``."""
+    vendor: Literal["nvidia", "amd", "intel"] = "nvidia"
+    """Maker of the GPU: it decides which device nodes are passed."""
+    minor: Annotated[int, Field(ge=0, le=255)] | None = None
+    """Device minor (the N of ``/dev/nvidiaN``); the position in the list when left out."""
+    memory: Annotated[int, Field(gt=0)] | None = None
+    """VRAM in MiB."""
+
+
+class Node(Part):
+    """One Proxmox VE node."""
+
+    address: str | None = None
+    """Address for SSH to the node; without it, root steps go through a root@pam session."""
+    ssh_user: str = "root"
+    """User for SSH to the node."""
+    ssh_port: Annotated[int, Field(ge=1, le=65535)] = 22
+    """Port for SSH to the node."""
+    ssh_key: Path | None = None
+    """Private key for SSH to the node; SSH's own configuration and agent when left out."""
+    host_key: (
+        Annotated[str, Field(pattern=r"^(ssh-ed25519|ecdsa-sha2-nistp256|ssh-rsa) [A-Za-z0-9+/=]+")] | None
+    ) = None
+    """The node's SSH host key, pinned: ``ssh-ed25519 AAAA...``."""
+    known_hosts: Path | None = None
+    """File with pinned host keys (``known_hosts``), instead of ``host_key``."""
+    cores: Annotated[int, Field(gt=0)] | None = None
+    """CPU cores of the node; layout refuses more per container."""
+    memory: Annotated[int, Field(gt=0)] | None = None
+    """Memory of the node in MiB; layout refuses more in sum, with 2048 MiB left to the node."""
+    gpus: tuple[Gpu, ...] = ()
+    """GPUs that containers may be given."""
+
+
+class Network(Part):
+    """Where the containers live."""
+
+    subnet: IPv4Network
+    """Network of the containers, such as ``10.20.0.0/24``."""
+    gateway: IPv4Address | None = None
+    """Default gateway; the first address of the subnet when left out."""
+    first: IPv4Address | None = None
+    """First of the hundred addresses that belong to this client; address 100 of the subnet when left out."""
+    bridge: str = "vmbr0"
+    """Bridge of the node."""
+    vlan: Annotated[int, Field(ge=1, le=4094)] | None = None
+    """VLAN tag."""
+    dns: tuple[IPv4Address, ...] = ()
+    """Name servers; those of the node when left out."""
+    admins: tuple[IPv4Network, ...] = ()
+    """Networks from which SSH is allowed; the subnet when left out."""
+    users: tuple[IPv4Network, ...] = ()
+    """Networks from which people reach the gateway; private networks (RFC 1918) when left out."""
+    firewall: bool = True
+    """Sets the firewall flag of each interface, so that Proxmox VE firewall rules can apply."""
+
+
+class HostOverride(Part):
+    """What a client wants different for one host."""
+
+    node: Name | None = None
+    """Node that takes the container."""
+    cores: Annotated[int, Field(gt=0, le=512)] | None = None
+    """CPU cores."""
+    memory: Annotated[int, Field(ge=128)] | None = None
+    """Memory in MiB."""
+    swap: Annotated[int, Field(ge=0)] | None = None
+    """Swap in MiB."""
+    disk: Annotated[int, Field(ge=2)] | None = None
+    """Root disk in GiB; it can grow, never shrink."""
+    storage: str | None = None
+    """Storage of root disk and volumes."""
+    address: IPv4Address | None = None
+    """Fixed address inside the subnet."""
+    vmid: Annotated[int, Field(ge=100, le=999_999_999)] | None = None
+    """Fixed VMID."""
+    gpus: tuple[str | int, ...] = ()
+    """GPUs of the node passed to this host: positions in the node's list (0 is the first) or PCI addresses."""
+    mounts: dict[str, Path] = {}
+    """Directories of the node bound into the container: path in the container to path on the node (a root step)."""
+
+
+class VmidRange(Part):
+    """The VMIDs that belong to a client."""
+
+    first: Annotated[int, Field(ge=100, le=999_999_900)] = 1000
+    """First VMID; a client has one hundred of them."""
+
+
+class Group(Part):
+    """A group of the client's users."""
+
+    name: Name
+    """Name of the group."""
+    description: str = ""
+    """What the group is for."""
+
+
+class User(Part):
+    """A person of the client who uses the applications."""
+
+    name: Annotated[str, Field(min_length=1)]
+    """Full name."""
+    mail: Mail
+    """Mail address; it is the login."""
+    groups: tuple[Name, ...] = ()
+    """Groups that the user belongs to; each is declared under ``groups``."""
+    language: Annotated[str, Field(pattern=r"^[a-z]{2}(-[A-Z]{2})?$")] = "en"
+    """Language, such as ``de`` or ``en-GB``."""
+    admin: bool = False
+    """Whether the user administers the applications."""
+
+
+class Sources(Part):
+    """Where downloads come from: upstream, unless a client has a mirror."""
+
+    mirror: str | None = None
+    """Base address of the client's own mirror."""
+    wheels: tuple[str, ...] = ()
+    """More places for Python wheels (pip's ``--find-links``)."""
+
+
+class System(Part):
+    """The base system of every container."""
+
+    timezone: str = "Europe/Berlin"
+    """Time zone."""
+    locale: str = "en_US.UTF-8"
+    """Locale."""
+    upgrades: bool = True
+    """Whether security upgrades are installed unattended."""
+    ssh_keys: tuple[str, ...] = ()
+    """Public keys of the administrators who may log in as root, besides Freehold's own."""
+
+
+class Stack(Part):
+    """One client's stack file."""
+
+    plugin: Literal["freehold.stack.stack"] | None = None
+    """Lets Ansible's inventory find the file anywhere."""
+    client: Name
+    """Short name of the client; it is part of tags, the pool and host names."""
+    domain: DomainName
+    """Domain of the applications: the chat is ``chat.<domain>``."""
+    proxmox: Proxmox
+    network: Network
+    nodes: dict[Name, Node] = {}
+    """Nodes by name. The node of ``proxmox.node`` need not be listed unless it has GPUs or SSH."""
+    vmids: VmidRange = VmidRange()
+    services: dict[Name, dict[str, Any] | None] = {}
+    """Services by name, each with its settings (or nothing). What they need comes along."""
+    hosts: dict[Name, HostOverride] = {}
+    """Overrides by host name; a host bears the name of its service."""
+    groups: tuple[Group, ...] = ()
+    users: tuple[User, ...] = ()
+    sources: Sources = Sources()
+    system: System = System()
+
+    @property
+    def pool(self) -> str:
+        """The resource pool of the client's containers."""
+        return self.proxmox.pool or f"freehold-{self.client}"
