@@ -1,1 +1,1 @@
-
+"""What a client may write: the stack file."""

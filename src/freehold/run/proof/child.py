@@ -1,0 +1,151 @@
+"""The proof as a child process: Testinfra checks of ``tests/hosts`` against the hosts of a layout.
+
+Reads one JSON document on standard input (layout, ssh_config, secrets, only, report) and writes events to standard
+output; pytest's own output goes to standard error with every secret masked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from freehold import resources
+from freehold.events import Event, Stage, Status
+from freehold.layout.types import Layout
+
+_MASK = "********"
+
+
+@dataclass(frozen=True)
+class Session:
+    """What the checks know of the run that they prove."""
+
+    layout: Layout
+    ssh_config: str
+    secrets: dict[str, str] = field(default_factory=dict)
+    """Values by name, such as ``openwebui.admin_password``."""
+
+
+_session: Session | None = None
+
+
+def current() -> Session:
+    """The session of this process.
+
+    Outside ``freehold verify`` (Molecule, or plain pytest) it is made from the stack file named in ``FREEHOLD_STACK``.
+    """
+    global _session
+    if _session is None:
+        from freehold.run.context import Client
+
+        client = Client.open(os.environ["FREEHOLD_STACK"])
+        _session = Session(client.layout, str(client.ssh().config), client.secret_values())
+    return _session
+
+
+def targets(layout: Layout, module: str) -> list[str]:
+    """Hosts that a test module is for: ``test_base`` for all, ``test_<service>`` for those with the service."""
+    name = module.rsplit(".", 1)[-1].removeprefix("test_")
+    return [host.name for host in layout.hosts if name == "base" or name in host.services]
+
+
+class _Masked:
+    """A text stream that never shows a secret."""
+
+    def __init__(self, stream: IO[str], values: Iterable[str]) -> None:
+        self._stream = stream
+        self._values = sorted((value for value in values if len(value) >= 8), key=len, reverse=True)
+
+    def write(self, text: str) -> int:
+        self._stream.write(self.mask(text))
+        return len(text)
+
+    def mask(self, text: str) -> str:
+        for value in self._values:
+            text = text.replace(value, _MASK)
+        return text
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _Reporter:
+    """Turns pytest's reports into events."""
+
+    def __init__(self, out: IO[str], masked: _Masked) -> None:
+        self._out = out
+        self._masked = masked
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        hosts: dict[str, int] = {}
+        for item in session.items:
+            hosts[_host(item)] = hosts.get(_host(item), 0) + 1
+        for host, count in hosts.items():
+            self.emit(Status.STARTED, "Proof", host, data={"checks": count})
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Any:
+        outcome = yield
+        report = outcome.get_result()
+        if report.when == "call" or (report.when == "setup" and not report.passed):
+            status = {"passed": Status.OK, "skipped": Status.SKIPPED}.get(report.outcome, Status.FAILED)
+            text = "" if report.passed else self._masked.mask(report.longreprtext)
+            step = item.name.split("[")[0].removeprefix("test_").replace("_", " ")
+            self.emit(status, step, _host(item), message=text)
+        elif report.when == "teardown" and report.failed:
+            self.emit(Status.FAILED, "teardown", _host(item), message=self._masked.mask(report.longreprtext))
+
+    def emit(
+        self, status: Status, step: str, host: str, message: str = "", data: dict[str, Any] | None = None
+    ) -> None:
+        event = Event(
+            stage=Stage.PROOF, status=status, step=step, host=host, message=message, data=data or {}
+        )
+        self._out.write(event.line() + "\n")
+        self._out.flush()
+
+
+def _host(item: pytest.Item) -> str:
+    call = getattr(item, "callspec", None)
+    return str(call.params.get("this_host", "")) if call else ""
+
+
+def main() -> int:
+    """Run the checks that the document asks for; pytest's exit code."""
+    document = json.load(sys.stdin)
+    global _session
+    _session = Session(
+        Layout.model_validate(document["layout"]), document["ssh_config"], document.get("secrets", {})
+    )
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    masked = _Masked(sys.stderr, _session.secrets.values())
+    sys.stdout = sys.stderr = masked  # type: ignore[assignment]
+    services = {service.name for service in _session.layout.services}
+    modules = [resources.host_tests() / f"test_{name}.py" for name in ("base", *sorted(services))]
+    report = Path(document["report"])
+    code = pytest.main(
+        [
+            *(str(path) for path in modules if path.is_file()),
+            f"--rootdir={resources.host_tests()}",
+            "--config-file=/dev/null",
+            "--import-mode=importlib",
+            "-p",
+            "no:cacheprovider",
+            "--tb=short",
+            "-ra",
+            "-v",
+            f"--junit-xml={report}",
+        ],
+        plugins=[_Reporter(out, masked)],
+    )
+    if report.is_file():
+        report.write_text(masked.mask(report.read_text(encoding="utf-8")), encoding="utf-8")
+    return int(code)

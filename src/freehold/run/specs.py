@@ -1,0 +1,60 @@
+"""From the layout's hosts to the containers that Proxmox VE should have."""
+
+from __future__ import annotations
+
+from freehold.layout.types import Host, Layout
+from freehold.proxmox.spec import (
+    OWNER_TAG,
+    BindMount,
+    ContainerSpec,
+    DeviceSpec,
+    Interface,
+    VolumeSpec,
+    client_tag,
+)
+
+
+def container(layout: Layout, host: Host, template: str, public_keys: str) -> ContainerSpec:
+    """The container of one host.
+
+    Args:
+        layout: The client's layout.
+        host: The host in it.
+        template: Volume id of the template to create it from.
+        public_keys: SSH keys for root at creation, one per line.
+    """
+    return ContainerSpec(
+        node=host.node,
+        vmid=host.vmid,
+        hostname=host.hostname,
+        template=template,
+        storage=host.storage,
+        disk=host.disk,
+        cores=host.cores,
+        memory=host.memory,
+        swap=host.swap,
+        interfaces=(
+            Interface(
+                name="eth0",
+                bridge=host.bridge,
+                address=str(host.interface),
+                gateway=str(host.gateway),
+                vlan=host.vlan,
+                firewall=host.firewall,
+            ),
+        ),
+        volumes=tuple(
+            VolumeSpec(path=volume.path, storage=host.storage, size=volume.size, backup=volume.backup)
+            for volume in host.volumes
+        ),
+        mounts=tuple(BindMount(path=mount.path, source=mount.source) for mount in host.mounts),
+        devices=tuple(DeviceSpec(path=d.path, gid=d.gid, mode=d.mode) for d in host.devices),
+        nameservers=tuple(str(address) for address in host.dns),
+        searchdomain=layout.domain if host.dns else None,
+        startup_order=host.start_order,
+        tags=(OWNER_TAG, client_tag(layout.client)),
+        description=f"{', '.join(host.services)} of {layout.client}. Managed by Freehold: change the stack file instead.",
+        pool=layout.pool,
+        protection=bool(host.volumes),
+        ssh_public_keys=public_keys,
+    )

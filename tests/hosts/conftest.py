@@ -1,0 +1,63 @@
+"""Fixtures of the checks that prove every host: the layout, the host at hand, its services and secrets.
+
+``freehold verify`` runs these files; Molecule and plain pytest do so with ``FREEHOLD_STACK`` naming a stack file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+import testinfra
+from testinfra.host import Host as Machine
+
+from freehold.layout.types import Host, Layout, ServicePlacement
+from freehold.run.proof import child
+
+
+@cache
+def _machine(name: str) -> Machine:
+    return testinfra.get_host(f"ssh://{name}", ssh_config=child.current().ssh_config)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "this_host" in metafunc.fixturenames:
+        names = child.targets(child.current().layout, metafunc.module.__name__)
+        metafunc.parametrize("this_host", names, indirect=True)
+
+
+@pytest.fixture(scope="session")
+def layout() -> Layout:
+    """The layout of the client."""
+    return child.current().layout
+
+
+@pytest.fixture
+def this_host(request: pytest.FixtureRequest, layout: Layout) -> Host:
+    """The host at hand, as the layout wants it."""
+    return layout.host(request.param)
+
+
+@pytest.fixture
+def host(this_host: Host) -> Machine:
+    """The host at hand, over SSH."""
+    return _machine(this_host.name)
+
+
+@pytest.fixture
+def machine() -> Callable[[str], Machine]:
+    """Any host of the layout by its name, over SSH."""
+    return _machine
+
+
+@pytest.fixture
+def service(request: pytest.FixtureRequest, layout: Layout) -> ServicePlacement:
+    """The service that the test module is about."""
+    return layout.service(request.module.__name__.rsplit(".", 1)[-1].removeprefix("test_"))
+
+
+@pytest.fixture
+def secret() -> Callable[[str], str]:
+    """The value of a secret by its name, such as ``openwebui.admin_password``."""
+    return lambda name: child.current().secrets[name]
