@@ -20,7 +20,6 @@ import json
 import math
 import random
 import struct
-import sys
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,7 +95,7 @@ def _config() -> dict[str, Any]:
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
-        "dtype": "float32",
+        "dtype": "bfloat16",
         "vocab_size": _VOCABULARY,
         "hidden_size": _HIDDEN,
         "intermediate_size": _INTERMEDIATE,
@@ -238,14 +237,21 @@ def _safetensors(tensors: dict[str, Tensor]) -> bytes:
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     body = bytearray()
     for name, (shape, values) in tensors.items():
-        if sys.byteorder == "big":
-            values.byteswap()
         start = len(body)
-        body += values.tobytes()
-        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [start, len(body)]}
+        body += _bfloat16(values)
+        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [start, len(body)]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text + bytes(body)
+
+
+def _bfloat16(values: array[float]) -> bytes:
+    """The upper half of each 32-bit float, little-endian."""
+    single = struct.pack(f"<{len(values)}f", *values)
+    halves = bytearray(len(single) // 2)
+    halves[0::2] = single[2::4]
+    halves[1::2] = single[3::4]
+    return bytes(halves)
 
 
 def _json(content: dict[str, Any]) -> bytes:
