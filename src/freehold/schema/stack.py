@@ -69,7 +69,8 @@ class Gpu(Part):
     vendor: Literal["nvidia", "amd", "intel"] = "nvidia"
     """Maker of the GPU: it decides which device nodes are passed."""
     minor: Annotated[int, Field(ge=0, le=255)] | None = None
-    """Device minor (the N of ``/dev/nvidiaN``); the position in the list when left out."""
+    """Number of the device node: the N of ``/dev/nvidiaN``, or of ``/dev/dri/renderDN`` for other vendors. When left out,
+    the position among the node's GPUs of that vendor (counted from 128 for ``renderDN``)."""
     memory: Annotated[int, Field(gt=0)] | None = None
     """VRAM in MiB."""
 
