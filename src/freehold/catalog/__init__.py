@@ -1,1 +1,1 @@
-
+"""What Freehold knows: services, language models, GPUs."""

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from freehold import resources
-from freehold.errors import FreeholdError
+from freehold.errors import BadInputError, FreeholdError
 
 
 class _Meta(BaseModel):
@@ -118,7 +118,8 @@ class ServiceMeta(_Meta):
     wants: tuple[str, ...] = ()
     """Services that start before this one and are wired to it where they are present."""
     engine: bool = False
-    """Whether this is an inference service with an OpenAI-compatible API at the port ``http``."""
+    """Whether this is an inference service with an OpenAI-compatible API at the port ``http``, behind the secret ``api_key``
+    where it has one of that name."""
     ports: dict[str, Port] = {}
     routes: tuple[Route, ...] = ()
     health: Health | None = None
@@ -133,7 +134,7 @@ class ServiceMeta(_Meta):
     """Role variables (without the ``<name>_`` prefix) as Jinja expressions over the layout: see ``layout/variables.py``."""
 
 
-class UnknownServiceError(FreeholdError):
+class UnknownServiceError(BadInputError):
     """A service is named that no role provides."""
 
 
@@ -148,18 +149,39 @@ def load(roles: Path | None = None) -> dict[str, ServiceMeta]:
     for path in sorted((roles or resources.roles()).glob("*/meta/service.yml")):
         try:
             meta = ServiceMeta.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise FreeholdError(
-                f"{path} does not describe a service", where=str(path), answer=str(error)
-            ) from error
+        except (ValueError, yaml.YAMLError) as error:
+            raise _bad(path, str(error)) from error
+        if meta.name != path.parents[1].name:
+            raise _bad(path, f'the name "{meta.name}" is not that of the role\'s folder')
+        for other in found.values():
+            if other.slot == meta.slot:
+                raise _bad(path, f'the slot {meta.slot} is that of the service "{other.name}" too')
         found[meta.name] = meta
     return found
 
 
+def _bad(path: Path, answer: str) -> FreeholdError:
+    return FreeholdError(
+        f"{path} does not describe a service", doing="reading the roles", where=str(path), answer=answer
+    )
+
+
 @cache
 def argument_specs(service: str, roles: Path | None = None) -> dict[str, dict[str, Any]]:
-    """The role's options (``argument_specs.main.options``) by full variable name, such as ``caddy_domain``."""
+    """The role's options (``argument_specs.main.options``) by full variable name, such as ``caddy_domain``.
+
+    Raises:
+        FreeholdError: The file is missing or has no such options; the message names it.
+    """
     path = (roles or resources.roles()) / service / "meta" / "argument_specs.yml"
-    specs = yaml.safe_load(path.read_text(encoding="utf-8"))
-    options: dict[str, dict[str, Any]] = specs["argument_specs"]["main"].get("options", {})
+    try:
+        specs = yaml.safe_load(path.read_text(encoding="utf-8"))
+        options: dict[str, dict[str, Any]] = specs["argument_specs"]["main"].get("options") or {}
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise FreeholdError(
+            f"{path} does not list the options of the role",
+            doing="reading the roles",
+            where=str(path),
+            answer=str(error),
+        ) from error
     return options

@@ -1,1 +1,1 @@
-
+"""From a stack to the hosts that it becomes."""

@@ -1,0 +1,224 @@
+"""A stack becomes a layout. Pure: the same stack and the same roles give the same layout, and nothing is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Interface
+from pathlib import Path
+
+from freehold.catalog import services as catalog_of
+from freehold.catalog.services import ServiceMeta, UnknownServiceError
+from freehold.errors import FreeholdError
+from freehold.layout import gpus, network, people, placement, settings
+from freehold.layout.gpus import NodeGpu
+from freehold.layout.placement import GATEWAY, Seat
+from freehold.layout.types import (
+    Host,
+    Layout,
+    Mount,
+    NodeAccess,
+    RouteTarget,
+    Volume,
+)
+from freehold.layout.wiring import Wiring
+from freehold.schema.load import LoadedStack, load_stack
+from freehold.schema.problems import Origins, Problem, StackError, nearest
+from freehold.schema.stack import Node, Stack
+
+
+class LayoutError(StackError):
+    """The stack is well written, but it cannot be laid out. Nothing was touched."""
+
+
+def load_layout(client: str | Path, only: str | None = None) -> Layout:
+    """Reads a client's stack (by name or path) and lays it out.
+
+    Raises:
+        StackError: With all problems, each with file, line and key.
+        UnknownServiceError: ``only`` names a service that the client does not have.
+    """
+    return of_stack(load_stack(client), only)
+
+
+def of_stack(loaded: LoadedStack, only: str | None = None) -> Layout:
+    """Lays out a stack that was read from files; problems name their lines."""
+    return compute(loaded.stack, loaded.directory, only, origins=loaded.origins)
+
+
+def compute(
+    stack: Stack,
+    directory: Path,
+    only: str | None = None,
+    *,
+    origins: Origins | None = None,
+    roles: Path | None = None,
+) -> Layout:
+    """Lays out a stack.
+
+    Args:
+        stack: What the client wants.
+        directory: The client's folder; paths in the stack are relative to it.
+        only: Takes this service and what it needs, with the addresses, variables and rules of the whole stack.
+        origins: Where the stack's values were written, so that problems name their lines.
+        roles: The folder of roles; Freehold's own when left out.
+
+    Raises:
+        LayoutError: With all problems that the client can solve.
+        UnknownServiceError: ``only`` names a service that the client does not have.
+        FreeholdError: A role describes its service wrongly.
+    """
+    catalog = catalog_of.load(roles)
+    problems: list[Problem] = []
+    names = placement.chosen(stack, catalog, problems)
+    seats = placement.seats(stack, names, catalog, problems)
+    given = gpus.assign(stack, seats, problems)
+    options = {name: settings.short_options(name, catalog_of.argument_specs(name, roles)) for name in names}
+    problems += network.check(stack, seats)
+    problems += people.check(stack)
+    problems += _mounts(seats)
+    for name in sorted(names & stack.services.keys()):
+        problems += settings.check(stack.services[name] or {}, options[name], ("services", name))
+    _raise(problems, origins)
+
+    hosts = [_host(stack, seat, seats, given.get(seat.name, [])) for seat in seats]
+    routes = _routes(stack, seats) if GATEWAY in names else []
+    placed = Wiring(stack, catalog, seats, given, options, routes).services(problems)
+    _raise(problems, origins)
+    kept = _kept(only, names, catalog)
+    return Layout(
+        client=stack.client,
+        domain=stack.domain,
+        directory=str(directory),
+        proxmox=stack.proxmox.model_copy(update={"ca_file": _path(directory, stack.proxmox.ca_file)}),
+        pool=stack.pool,
+        nodes=_nodes(stack, directory),
+        hosts=tuple(host for host in hosts if host.name in kept),
+        services=tuple(
+            service.model_copy(update={"after": tuple(name for name in service.after if name in kept)})
+            for service in placed
+            if service.name in kept
+        ),
+        routes=tuple(route for route in routes if route.service in kept),
+        admins=network.admins(stack),
+        users=stack.users,
+        groups=stack.groups,
+        sources=stack.sources,
+        system=stack.system,
+    )
+
+
+def _raise(problems: list[Problem], origins: Origins | None) -> None:
+    if problems:
+        raise LayoutError(
+            [problem.located(origins or {}) for problem in problems], doing="laying out the stack"
+        )
+
+
+def _kept(only: str | None, names: set[str], catalog: Mapping[str, ServiceMeta]) -> set[str]:
+    if only is None:
+        return names
+    if only not in names:
+        close = nearest(only, names)
+        raise UnknownServiceError(
+            f'the client has no service "{only}"' + (f'; did you mean "{close}"?' if close else ""),
+            doing="choosing services",
+            where="--only",
+            remedy=f"Name one of: {', '.join(sorted(names)) or 'none, the stack file lists no services'}.",
+        )
+    return placement.closure([only], catalog)
+
+
+def _host(stack: Stack, seat: Seat, seats: Sequence[Seat], given: list[NodeGpu]) -> Host:
+    resources, override = seat.meta.resources, seat.override
+    return Host(
+        name=seat.name,
+        hostname=f"{stack.client}-{seat.name}",
+        node=seat.node,
+        vmid=seat.vmid,
+        os=seat.meta.os,
+        interface=IPv4Interface((seat.address, stack.network.subnet.prefixlen)),
+        gateway=network.gateway(stack.network),
+        bridge=stack.network.bridge,
+        vlan=stack.network.vlan,
+        firewall=stack.network.firewall,
+        dns=stack.network.dns,
+        cores=seat.cores,
+        memory=seat.memory,
+        swap=resources.swap if override.swap is None else override.swap,
+        disk=override.disk or resources.disk,
+        storage=override.storage or stack.proxmox.storage,
+        services=(seat.name,),
+        volumes=tuple(
+            Volume(path=data.path, size=data.size, backup=data.backup != "none")
+            for data in seat.meta.data
+            if data.size
+        ),
+        devices=gpus.devices(given),
+        mounts=tuple(
+            Mount(path=path, source=str(source)) for path, source in sorted(override.mounts.items())
+        ),
+        start_order=seat.start_order,
+        rules=network.rules(stack, seat, seats),
+    )
+
+
+def _mounts(seats: Sequence[Seat]) -> list[Problem]:
+    problems = []
+    for seat in seats:
+        volumes = {data.path for data in seat.meta.data if data.size}
+        for path, source in seat.override.mounts.items():
+            key = ("hosts", seat.name, "mounts", path)
+            if not path.startswith("/") or not source.is_absolute():
+                problems.append(
+                    Problem(key, "both paths of a mount must be absolute", found=f"{path}: {source}")
+                )
+            if path in volumes:
+                problems.append(Problem(key, "a volume of the service is mounted there"))
+    return problems
+
+
+def _routes(stack: Stack, seats: Sequence[Seat]) -> list[RouteTarget]:
+    found: dict[str, RouteTarget] = {}
+    for seat in seats:
+        for route in seat.meta.routes:
+            fqdn = f"{route.host}.{stack.domain}"
+            if route.port not in seat.meta.ports or fqdn in found:
+                reason = (
+                    f'the host name "{route.host}" is taken' if fqdn in found else f"no port {route.port}"
+                )
+                raise FreeholdError(
+                    f'a route of the service "{seat.name}" cannot be made: {reason}',
+                    where=f"roles/{seat.name}/meta/service.yml: routes",
+                )
+            found[fqdn] = RouteTarget(
+                fqdn=fqdn,
+                title=route.title,
+                service=seat.name,
+                address=seat.address,
+                port=seat.meta.ports[route.port].port,
+            )
+    return list(found.values())
+
+
+def _nodes(stack: Stack, directory: Path) -> tuple[NodeAccess, ...]:
+    nodes = {stack.proxmox.node: stack.nodes.get(stack.proxmox.node, Node()), **stack.nodes}
+    return tuple(
+        NodeAccess(
+            name=name,
+            address=node.address,
+            ssh_user=node.ssh_user,
+            ssh_port=node.ssh_port,
+            ssh_key=_text(_path(directory, node.ssh_key)),
+            host_key=node.host_key,
+            known_hosts=_text(_path(directory, node.known_hosts)),
+        )
+        for name, node in sorted(nodes.items())
+    )
+
+
+def _path(directory: Path, path: Path | None) -> Path | None:
+    return directory / path.expanduser() if path else None
+
+
+def _text(path: Path | None) -> str | None:
+    return str(path) if path else None

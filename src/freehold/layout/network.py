@@ -1,0 +1,115 @@
+"""Addresses of hosts and who may reach which of their ports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import AddressValueError, IPv4Address, IPv4Network
+
+from freehold.layout.placement import Seat
+from freehold.layout.types import FirewallRule
+from freehold.schema.problems import KeyPath, Problem
+from freehold.schema.stack import Network, Stack
+
+PRIVATE = (IPv4Network("10.0.0.0/8"), IPv4Network("172.16.0.0/12"), IPv4Network("192.168.0.0/16"))
+"""Private networks (RFC 1918): whence people come where the client names no networks of users."""
+
+
+def gateway(network: Network) -> IPv4Address:
+    """The default gateway: the first address of the subnet where the client names none."""
+    return network.gateway or network.subnet.network_address + 1
+
+
+def check(stack: Stack, seats: Iterable[Seat]) -> Iterable[Problem]:
+    """What is wrong with the client's addresses."""
+    subnet = stack.network.subnet
+    if subnet.prefixlen > 29:
+        yield Problem(
+            ("network", "subnet"), "is too small for containers", found=str(subnet), allowed="/29 or larger"
+        )
+        return
+    way_out = gateway(stack.network)
+    edges = {
+        subnet.network_address: "the network's own address",
+        subnet.broadcast_address: "its broadcast address",
+    }
+    if way_out not in subnet:
+        yield Problem(
+            ("network", "gateway"),
+            f"is outside the subnet {subnet}",
+            found=str(way_out),
+            allowed=_span(subnet),
+        )
+    elif way_out in edges:
+        yield Problem(
+            ("network", "gateway"), f"is {edges[way_out]}", found=str(way_out), allowed=_span(subnet)
+        )
+    first = stack.network.first
+    if first is not None and first not in subnet:
+        yield Problem(
+            ("network", "first"), f"is outside the subnet {subnet}", found=str(first), allowed=_span(subnet)
+        )
+        seats = [seat for seat in seats if seat.override.address]
+    taken = {**edges, way_out: "the gateway's address"}
+    for name, node in stack.nodes.items():
+        try:
+            taken.setdefault(IPv4Address(node.address or ""), f'the address of the node "{name}"')
+        except AddressValueError:
+            continue
+    # Fixed addresses come last, so that a collision is reported where the client wrote it.
+    for seat in sorted(seats, key=lambda seat: seat.override.address is not None):
+        if seat.address not in subnet:
+            yield _outside(stack, seat)
+        elif seat.address in taken:
+            yield Problem(
+                _key(stack, seat),
+                f'the address of the host "{seat.name}" is {taken[seat.address]}',
+                found=str(seat.address),
+                allowed=f"a free address of {_span(subnet)}",
+            )
+        taken.setdefault(seat.address, f'the address of the host "{seat.name}"')
+
+
+def _key(stack: Stack, seat: Seat) -> KeyPath:
+    if seat.override.address:
+        return seat.key("address")
+    return ("network", "first") if stack.network.first else ("network", "subnet")
+
+
+def _outside(stack: Stack, seat: Seat) -> Problem:
+    subnet = stack.network.subnet
+    return Problem(
+        _key(stack, seat),
+        f'the address of the host "{seat.name}" is outside the subnet {subnet}',
+        found=str(seat.address),
+        allowed=_span(subnet)
+        if seat.override.address
+        else f"give network.first: an address of {_span(subnet)} with {seat.meta.slot} more after it",
+    )
+
+
+def _span(subnet: IPv4Network) -> str:
+    return f"{subnet.network_address + 1} to {subnet.broadcast_address - 1}"
+
+
+def admins(stack: Stack) -> tuple[IPv4Network, ...]:
+    """Networks from which SSH is allowed."""
+    return stack.network.admins or (stack.network.subnet,)
+
+
+def rules(stack: Stack, seat: Seat, seats: Iterable[Seat]) -> tuple[FirewallRule, ...]:
+    """Who may reach which port of a host: SSH from the administrators, the rest as ``meta/service.yml`` says."""
+    groups = {
+        "users": stack.network.users or PRIVATE,
+        "admins": admins(stack),
+        **{other.name: (IPv4Network(other.address),) for other in seats},
+    }
+    found = [FirewallRule(port=22, protocol="tcp", sources=admins(stack), comment="SSH for administrators")]
+    for name, port in sorted(seat.meta.ports.items()):
+        present = [source for source in port.sources if source in groups and source != seat.name]
+        sources = sorted({network for source in present for network in groups[source]})
+        if sources:
+            comment = f"{seat.name} {name} for {', '.join(present)}"
+            found.append(
+                FirewallRule(port=port.port, protocol=port.protocol, sources=tuple(sources), comment=comment)
+            )
+    return tuple(found)

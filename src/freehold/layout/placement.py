@@ -1,0 +1,205 @@
+"""Which services a client has, and where each of them lives: node, VMID, size, start order.
+
+Everything that must stay where it is hangs on the service alone (its slot) or on the whole catalogue (its start
+order), never on which other services are present: so adding a service moves no existing host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from ipaddress import IPv4Address
+
+from freehold.catalog.services import ServiceMeta
+from freehold.errors import FreeholdError
+from freehold.schema.problems import KeyPath, Problem, nearest
+from freehold.schema.stack import HostOverride, Stack
+
+GATEWAY = "caddy"
+"""The service that people come in through: it starts last, when everything it leads to is there."""
+
+NODE_RESERVE = 2048
+"""MiB of memory that stay with the node itself."""
+
+_START_STEP = 10
+_GATEWAY_START = 900
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Where one service lives. A host bears the name of its service."""
+
+    meta: ServiceMeta
+    override: HostOverride
+    node: str
+    vmid: int
+    address: IPv4Address
+    start_order: int
+    after: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the service and of its host."""
+        return self.meta.name
+
+    @property
+    def cores(self) -> int:
+        """CPU cores."""
+        return self.override.cores or self.meta.resources.cores
+
+    @property
+    def memory(self) -> int:
+        """MiB."""
+        return self.override.memory or self.meta.resources.memory
+
+    def key(self, field: str) -> KeyPath:
+        """Where the client would write, or has written, a value of this host."""
+        return ("hosts", self.name, field)
+
+
+def closure(wanted: Iterable[str], catalog: Mapping[str, ServiceMeta]) -> set[str]:
+    """The wanted services and all that they need; names that no role provides are left in."""
+    found: set[str] = set()
+    waiting = list(wanted)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting.extend(catalog[name].needs if name in catalog else ())
+    return found
+
+
+def chosen(stack: Stack, catalog: Mapping[str, ServiceMeta], problems: list[Problem]) -> set[str]:
+    """The names of all services that the client gets."""
+    names = closure(stack.services, catalog)
+    for name in sorted(names - catalog.keys()):
+        if name in stack.services:
+            problems.append(
+                Problem(
+                    ("services", name),
+                    "unknown service",
+                    nearest=nearest(name, catalog),
+                    allowed=", ".join(sorted(catalog)),
+                )
+            )
+        else:
+            needing = sorted(known for known in names & catalog.keys() if name in catalog[known].needs)
+            problems.append(
+                Problem(("services", needing[0]), f'needs the service "{name}", which no role provides')
+            )
+    return names & catalog.keys()
+
+
+def before(meta: ServiceMeta, names: Iterable[str], catalog: Mapping[str, ServiceMeta]) -> set[str]:
+    """Which of the named services start before this one."""
+    names = set(names)
+    if meta.name == GATEWAY:
+        return names - {GATEWAY}
+    return ({*meta.needs, *meta.wants} & names & catalog.keys()) - {GATEWAY, meta.name}
+
+
+def start_orders(catalog: Mapping[str, ServiceMeta]) -> dict[str, int]:
+    """The start order of every known service in tens: services of one number may start together.
+
+    Raises:
+        FreeholdError: Services wait for each other in a circle.
+    """
+    graph = {name: before(meta, catalog, catalog) for name, meta in catalog.items() if name != GATEWAY}
+    try:
+        ordered = list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        circle = " -> ".join(error.args[1])
+        raise FreeholdError(
+            f"services wait for each other in a circle: {circle}",
+            doing="ordering the services",
+            remedy="Take one of them out of needs or wants in its role's meta/service.yml.",
+        ) from error
+    orders: dict[str, int] = {}
+    for name in ordered:
+        orders[name] = max((orders[earlier] for earlier in graph[name]), default=0) + _START_STEP
+    return {**orders, GATEWAY: _GATEWAY_START}
+
+
+def seats(
+    stack: Stack, names: set[str], catalog: Mapping[str, ServiceMeta], problems: list[Problem]
+) -> list[Seat]:
+    """A seat for each service, in start order; what collides or does not exist is added to ``problems``."""
+    orders = start_orders(catalog)
+    first_address = stack.network.first or stack.network.subnet.network_address + 100
+    found = []
+    for name in sorted(names, key=lambda name: (orders[name], catalog[name].slot, name)):
+        meta = catalog[name]
+        override = stack.hosts.get(name, HostOverride())
+        found.append(
+            Seat(
+                meta=meta,
+                override=override,
+                node=override.node or stack.proxmox.node,
+                vmid=override.vmid or stack.vmids.first + meta.slot,
+                address=override.address or first_address + meta.slot,
+                start_order=orders[name],
+                after=tuple(sorted(before(meta, names, catalog))),
+            )
+        )
+    problems += _unknown_hosts(stack, names)
+    problems += _unknown_nodes(stack, found)
+    problems += _shared_vmids(found)
+    problems += _capacity(stack, found)
+    return found
+
+
+def _unknown_hosts(stack: Stack, names: set[str]) -> Iterable[Problem]:
+    for name in stack.hosts:
+        if name not in names:
+            yield Problem(
+                ("hosts", name),
+                "there is no such host: a host bears the name of its service",
+                nearest=nearest(name, names),
+                allowed=", ".join(sorted(names)),
+            )
+
+
+def _unknown_nodes(stack: Stack, found: list[Seat]) -> Iterable[Problem]:
+    known = {stack.proxmox.node, *stack.nodes}
+    for seat in found:
+        if seat.node not in known:
+            yield Problem(
+                seat.key("node"),
+                "unknown node",
+                found=seat.node,
+                nearest=nearest(seat.node, known),
+                allowed=", ".join(sorted(known)),
+            )
+
+
+def _shared_vmids(found: list[Seat]) -> Iterable[Problem]:
+    taken: dict[int, Seat] = {}
+    for seat in sorted(found, key=lambda seat: seat.override.vmid is not None):
+        if other := taken.get(seat.vmid):
+            yield Problem(seat.key("vmid"), f'is the VMID of the host "{other.name}" too', found=seat.vmid)
+        taken.setdefault(seat.vmid, seat)
+
+
+def _capacity(stack: Stack, found: list[Seat]) -> Iterable[Problem]:
+    for name, node in stack.nodes.items():
+        here = [seat for seat in found if seat.node == name]
+        wanted = sum(seat.memory for seat in here)
+        if node.memory is not None and wanted > node.memory - NODE_RESERVE:
+            shares = ", ".join(
+                f"{seat.name} {seat.memory}" for seat in sorted(here, key=lambda seat: -seat.memory)
+            )
+            yield Problem(
+                ("nodes", name, "memory"),
+                f"is too little: the containers ask for {wanted} MiB ({shares}), and {NODE_RESERVE} MiB stay with the node",
+                found=node.memory,
+                allowed=f"at least {wanted + NODE_RESERVE}, or less memory for hosts",
+            )
+        for seat in here:
+            if node.cores is not None and seat.cores > node.cores:
+                yield Problem(
+                    seat.key("cores"),
+                    f'are more than the node "{name}" has',
+                    found=seat.cores,
+                    allowed=f"at most {node.cores}",
+                )

@@ -1,0 +1,107 @@
+"""Role variables from the expressions in ``meta/service.yml``.
+
+An expression is Jinja without braces, such as ``services.postgres.address``. It sees these names:
+
+``client, domain, users, groups, sources, system``
+    of the stack.
+``services``
+    the services that this one needs or wants and that are present, and itself, by name:
+    ``services.postgres.address``, ``.host``, ``.ports.sql``, ``.settings``.
+``present``
+    names of all services that are present.
+``host``
+    the own host: ``name, address, cores, memory, gpus``.
+``settings``
+    the settings of this service, with the defaults of its role.
+``routes, databases, engines``
+    what all services together want of the gateway, of Postgres, of users of language models.
+``secret("postgres.superuser")``
+    the Ansible lookup of a secret.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from freehold.catalog.services import ServiceMeta
+from freehold.errors import FreeholdError
+
+if TYPE_CHECKING:
+    from jinja2.environment import Environment, TemplateExpression
+
+ENGINE_KEY = "api_key"
+"""The secret of an engine that its users must show, where it has one of this name."""
+
+_LOOKUP = re.compile(r"\{\{ lookup\('freehold\.stack\.secret', '([a-z0-9_.-]+)'\) \}\}")
+
+
+def lookup(secret: str) -> str:
+    """The Ansible lookup of a secret, such as ``postgres.superuser``."""
+    return f"{{{{ lookup('freehold.stack.secret', '{secret}') }}}}"
+
+
+def looked_up(value: Any) -> set[str]:
+    """Names of the secrets that a value looks up."""
+    return set(_LOOKUP.findall(json.dumps(value, ensure_ascii=False)))
+
+
+def secret_function(catalog: Mapping[str, ServiceMeta], present: Iterable[str]) -> Callable[[str], str]:
+    """The function ``secret`` of expressions: it knows the secrets of the services that are present."""
+    known = {f"{name}.{secret}" for name in present for secret in catalog[name].secrets}
+
+    def secret(name: str) -> str:
+        if name not in known:
+            raise FreeholdError(f'there is no secret "{name}" (known: {", ".join(sorted(known)) or "none"})')
+        return lookup(name)
+
+    return secret
+
+
+def evaluate(meta: ServiceMeta, names: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a service's expressions by short key, as plain data.
+
+    Raises:
+        FreeholdError: An expression is wrong, names what does not exist, or gives no plain data; it names the role.
+    """
+    values: dict[str, Any] = {}
+    for key, expression in meta.variables.items():
+        try:
+            values[key] = _plain(_compiled(expression)(**names))
+        # Jinja hands on whatever an expression raises.
+        except Exception as error:
+            raise FreeholdError(
+                f'the variable "{key}" of the service "{meta.name}" cannot be computed',
+                doing="computing the variables of roles",
+                where=f"roles/{meta.name}/meta/service.yml: variables.{key}: {expression}",
+                answer=str(error) or type(error).__name__,
+                remedy="Correct the expression; layout/variables.py says which names it may use.",
+            ) from error
+    return values
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=_refuse))
+
+
+def _refuse(value: Any) -> Any:
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    str(value)  # an undefined name says here which it is
+    raise TypeError(f"a {type(value).__name__} is no plain value")
+
+
+@cache
+def _compiled(expression: str) -> TemplateExpression:
+    return _environment().compile_expression(expression, undefined_to_none=False)
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import SandboxedEnvironment
+
+    return SandboxedEnvironment(undefined=StrictUndefined)

@@ -1,0 +1,124 @@
+"""What services know of each other: the names that expressions see, and the variables that come of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from freehold.catalog.services import ServiceMeta
+from freehold.layout import gpus, settings, variables
+from freehold.layout.gpus import NodeGpu
+from freehold.layout.placement import Seat
+from freehold.layout.types import RouteTarget, ServicePlacement
+from freehold.schema.problems import Problem
+from freehold.schema.stack import Stack
+
+
+class Wiring:
+    """The names that expressions see, gathered once for all services."""
+
+    def __init__(
+        self,
+        stack: Stack,
+        catalog: Mapping[str, ServiceMeta],
+        seats: Sequence[Seat],
+        given: Mapping[str, list[NodeGpu]],
+        options: Mapping[str, settings.Options],
+        routes: Sequence[RouteTarget],
+    ) -> None:
+        self.stack = stack
+        self.seats = seats
+        self.given = given
+        self.options = options
+        own = {seat.name: stack.services.get(seat.name) or {} for seat in seats}
+        self.own = own
+        self.services_by_name = {
+            seat.name: {
+                "host": seat.name,
+                "address": str(seat.address),
+                "ports": {name: port.port for name, port in seat.meta.ports.items()},
+                "settings": settings.defaults(options[seat.name]) | own[seat.name],
+            }
+            for seat in seats
+        }
+        self.names = {
+            "client": stack.client,
+            "domain": stack.domain,
+            "present": sorted(own),
+            "routes": [route.model_dump(mode="json") for route in routes],
+            "databases": [database for seat in seats for database in _databases(seat)],
+            "engines": [_engine(seat) for seat in seats if seat.meta.engine],
+            "users": [user.model_dump(mode="json") for user in stack.users],
+            "groups": [group.model_dump(mode="json") for group in stack.groups],
+            "sources": stack.sources.model_dump(mode="json"),
+            "system": stack.system.model_dump(mode="json"),
+            "secret": variables.secret_function(catalog, own),
+        }
+
+    def services(self, problems: list[Problem]) -> list[ServicePlacement]:
+        """Every service with its variables; required settings without a value are added to ``problems``."""
+        placed = []
+        for seat in self.seats:
+            values = variables.evaluate(seat.meta, self._names(seat)) | self.own[seat.name]
+            problems += settings.missing(values, self.options[seat.name], ("services", seat.name))
+            prefix = f"{seat.name.replace('-', '_')}_"
+            placed.append(
+                ServicePlacement(
+                    name=seat.name,
+                    title=seat.meta.title,
+                    host=seat.name,
+                    address=seat.address,
+                    ports={name: port.port for name, port in seat.meta.ports.items()},
+                    variables={f"{prefix}{key}": value for key, value in values.items()},
+                    secrets=tuple(
+                        sorted(
+                            {f"{seat.name}.{secret}" for secret in seat.meta.secrets}
+                            | variables.looked_up(values)
+                        )
+                    ),
+                    after=seat.after,
+                )
+            )
+        return placed
+
+    def _names(self, seat: Seat) -> dict[str, Any]:
+        visible = {seat.name, *seat.meta.needs, *seat.meta.wants}
+        return self.names | {
+            "services": {name: value for name, value in self.services_by_name.items() if name in visible},
+            "settings": self.services_by_name[seat.name]["settings"],
+            "host": {
+                "name": seat.name,
+                "address": str(seat.address),
+                "cores": seat.cores,
+                "memory": seat.memory,
+                "gpus": [
+                    {"pci": gpus.full_pci(each.gpu.pci), "vendor": each.gpu.vendor, "memory": each.gpu.memory}
+                    for each in self.given.get(seat.name, [])
+                ],
+            },
+        }
+
+
+def _databases(seat: Seat) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": database.name,
+            "owner_service": seat.name,
+            "password": variables.lookup(f"{seat.name}.{database.password}"),
+            "extensions": list(database.extensions),
+            "address": str(seat.address),
+        }
+        for database in seat.meta.databases
+    ]
+
+
+def _engine(seat: Seat) -> dict[str, Any]:
+    port = seat.meta.ports["http"].port
+    has_key = variables.ENGINE_KEY in seat.meta.secrets
+    return {
+        "name": seat.name,
+        "url": f"http://{seat.address}:{port}/v1",
+        "key": variables.lookup(f"{seat.name}.{variables.ENGINE_KEY}") if has_key else "",
+        "address": str(seat.address),
+        "port": port,
+    }
