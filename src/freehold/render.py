@@ -41,7 +41,7 @@ def render(template: str, variables: Mapping[str, Any], root: Path | None = None
     try:
         return _environment(root or resources.templates()).get_template(template).render(variables)
     except TemplateError as error:
-        line = getattr(error, "lineno", None)
+        line = getattr(error, "lineno", None) or _line(error, template)
         raise RenderError(
             f"The template {template} cannot be rendered",
             doing="rendering a configuration file",
@@ -49,6 +49,16 @@ def render(template: str, variables: Mapping[str, Any], root: Path | None = None
             answer=f"{type(error).__name__}: {error}",
             remedy="Correct the template, or give the role the variable that it names.",
         ) from error
+
+
+def _line(error: BaseException, template: str) -> int | None:
+    """The innermost line of ``template`` in the traceback, where Jinja puts it."""
+    line, traceback = None, error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename.endswith(template):
+            line = traceback.tb_lineno
+        traceback = traceback.tb_next
+    return line
 
 
 def names(template: str, root: Path | None = None) -> frozenset[str]:

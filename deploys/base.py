@@ -1,0 +1,143 @@
+"""The base system of every container, before any service: run by ``freehold up``, or alone:
+
+pyinfra deploys/inventory.py --data client=lab --limit guests deploys/base.py
+"""
+
+from ipaddress import collapse_addresses
+from pathlib import Path
+
+from pyinfra import host
+from pyinfra.operations import server
+
+from freehold.pyinfra.system import (
+    Absent,
+    Directory,
+    File,
+    Link,
+    handlers,
+    keep_reachable,
+    manifest,
+    packages,
+    plain,
+    section,
+    tree,
+    units,
+)
+from freehold.render import render
+
+layout = host.data.layout
+this = layout.host(host.data.freehold_host)
+system = layout.system
+mirror = layout.sources.mirror
+authority = Path(layout.directory) / "ca.crt"
+codename = {"debian-12": "bookworm", "debian-13": "trixie"}[this.os]
+compiled_locale = not system.locale.startswith(("C.", "POSIX"))
+
+rules = [
+    {
+        "port": rule.port,
+        "protocol": rule.protocol,
+        "sources": list(collapse_addresses(rule.sources)),  # nftables refuses networks that overlap
+        "comment": plain(rule.comment),
+    }
+    for rule in this.rules
+    if rule.sources
+]
+
+
+def base(template: str, **variables: object) -> str:
+    return render(f"base/{template}.j2", variables)
+
+
+archives = (
+    [
+        File(
+            "/etc/apt/sources.list.d/freehold.sources", base("apt.sources", mirror=mirror, codename=codename)
+        ),
+        Absent("/etc/apt/sources.list"),
+        Absent("/etc/apt/sources.list.d/debian.sources"),
+    ]
+    if mirror
+    else []
+)
+
+needed = [
+    "python3",  # Ansible's modules fail with python3-minimal
+    "python3-apt",
+    "ca-certificates",
+    "nftables",
+    "tzdata",
+    "unattended-upgrades",
+    *(["locales"] if compiled_locale else []),
+]
+
+configuration = [
+    Directory("/etc/freehold", mode="700"),
+    # who may log in
+    Directory("/root/.ssh", mode="700"),
+    File("/root/.ssh/authorized_keys", base("authorized_keys", keys=host.data.root_keys), mode="600"),
+    File(
+        "/etc/ssh/sshd_config.d/10-freehold.conf", base("sshd.conf"), handler="ssh", validate="sshd -t -f %s"
+    ),
+    # who may connect
+    File(
+        "/etc/nftables.conf", base("nftables.conf", rules=rules), handler="nftables", validate="nft -c -f %s"
+    ),
+    # what it trusts
+    *(
+        [
+            File(
+                f"/usr/local/share/ca-certificates/freehold-{layout.client}.crt",
+                authority.read_text(encoding="utf-8"),
+                handler="certificates",
+            )
+        ]
+        if authority.is_file()
+        else []
+    ),
+    # how it keeps itself up to date
+    File("/etc/apt/apt.conf.d/20auto-upgrades", base("apt-periodic.conf", upgrades=system.upgrades)),
+    File("/etc/apt/apt.conf.d/52freehold-upgrades", base("apt-upgrades.conf")),
+    # language, time, logs
+    *(
+        [File("/etc/locale.gen", base("locale.gen", locale=system.locale), handler="locale")]
+        if compiled_locale
+        else []
+    ),
+    File("/etc/default/locale", base("locale", locale=system.locale)),
+    Link("/etc/localtime", f"/usr/share/zoneinfo/{system.timezone}"),
+    File("/etc/timezone", f"{system.timezone}\n"),
+    Directory("/etc/systemd/journald.conf.d"),
+    File("/etc/systemd/journald.conf.d/10-freehold.conf", base("journald.conf"), handler="journald"),
+]
+
+keep_reachable(
+    name="The firewall lets this controller in",
+    sources=[network for rule in this.rules if rule.port == 22 for network in rule.sources],
+)
+if archives:
+    tree(name="Package archives", entries=archives)
+packages(name="Python, firewall, upgrades", names=needed)
+server.group(name="Group that owns passed GPUs", group="gpu", gid=2107)
+tree(name="Configuration", entries=configuration)
+handlers(
+    name="Apply what changed",
+    commands={
+        "locale": "locale-gen >/dev/null",
+        "certificates": "update-ca-certificates >/dev/null",
+        "journald": "systemctl restart systemd-journald",
+        "nftables": "nft -f /etc/nftables.conf",
+        "ssh": "systemctl reload ssh",
+    },
+)
+units(
+    name="Units",
+    running=["nftables.service", "ssh.service"],
+    # containers share the clock of the node, which keeps it right
+    masked=["systemd-timesyncd.service"],
+    enabled=["apt-daily.timer", "apt-daily-upgrade.timer"],
+)
+manifest(
+    name="Manifest",
+    section=section([*archives, *configuration], ["nftables.service", "ssh.service"], needed),
+)

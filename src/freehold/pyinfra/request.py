@@ -1,0 +1,86 @@
+"""What the pyinfra child process is asked to do: one JSON document on its standard input."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from freehold.events import Stage
+from freehold.layout.types import Layout
+
+
+class Deploy(StrEnum):
+    """The deploys of ``deploys/``, and ``facts``, which reads and changes nothing."""
+
+    NODE = "node"
+    CONTAINER = "container"
+    ROOT_STEPS = "root-steps"
+    POWER = "power"
+    BASE = "base"
+    FACTS = "facts"
+
+    @property
+    def stage(self) -> Stage:
+        """The stage of a run in which the deploy is used."""
+        return {
+            Deploy.NODE: Stage.NODE,
+            Deploy.CONTAINER: Stage.CONTAINERS,
+            Deploy.ROOT_STEPS: Stage.ROOT_STEPS,
+            Deploy.POWER: Stage.START,
+            Deploy.BASE: Stage.BASE,
+            Deploy.FACTS: Stage.SERVICES,
+        }[self]
+
+    @property
+    def group(self) -> str:
+        """The group of the inventory on which the deploy runs."""
+        match self:
+            case Deploy.NODE | Deploy.ROOT_STEPS:
+                return "nodes"
+            case Deploy.CONTAINER | Deploy.POWER:
+                return "containers"
+            case _:
+                return "guests"
+
+    @property
+    def file(self) -> str:
+        """Name of the deploy's file in ``deploys/``."""
+        return f"{self.replace('-', '_')}.py"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Options(_Part):
+    """How a deploy runs."""
+
+    dry: bool = False
+    """Say what would be done, and do nothing."""
+    parallel: int = 8
+    """Hosts that are worked on at once."""
+    connect_timeout: int = 10
+    """Seconds to wait for a connection."""
+    verbosity: int = 0
+    """1 also logs the commands, 2 their output too (on standard error)."""
+
+
+class Request(_Part):
+    """One deploy on some of the hosts of a layout."""
+
+    deploy: Deploy
+    layout: Layout
+    hosts: tuple[str, ...] | None = None
+    """Names of hosts or nodes; all that the deploy is for when left out."""
+    plan: dict[str, Any] | None = None
+    """The plan (``freehold.proxmox.plan.Plan`` as JSON) that ``container``, ``root-steps`` and ``power`` carry out."""
+    ssh_config: Path | None = None
+    """The client's SSH configuration; its aliases are the layout's host and node names."""
+    secrets: dict[str, dict[str, str]] = {}
+    """What this deploy needs and nothing else: ``{"proxmox": {"token": ...}}`` for those that call the API."""
+    options: Options = Options()
+    stage: Stage | None = None
+    """The stage that events name, where it is not the deploy's own."""
