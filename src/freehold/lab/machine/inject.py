@@ -65,12 +65,14 @@ def inject(pid: int, source: str, target: str, *, read_only: bool) -> None:
     os.chroot(".")
     place = Path("/") / target.lstrip("/")
     if not place.exists():
-        missing = [parent for parent in reversed(place.parents) if not parent.exists()]
+        # the container's /dev takes no files of owners that its id map lacks, such as the host's root
+        libc.setfsgid(root_uid)
+        libc.setfsuid(root_uid)
         (place if is_folder else place.parent).mkdir(parents=True, exist_ok=True)
         if not is_folder:
             place.touch()
-        for path in [*missing, place]:
-            os.chown(path, root_uid, root_uid)
+        libc.setfsuid(0)
+        libc.setfsgid(0)
     call(SYS_MOVE_MOUNT, tree, b"", AT_FDCWD, str(place).encode(), MOVE_MOUNT_F_EMPTY_PATH)
 
 

@@ -28,7 +28,7 @@ from freehold.lab.machine.personality import (
     write_interfaces,
 )
 from freehold.lab.machine.properties import indexed, parse_property
-from freehold.lab.machine.rootfs import GUEST_IDS, Overlay, ensure_base, remove_tree
+from freehold.lab.machine.rootfs import GUEST_IDS, Overlay, ensure_base
 
 DISK_USAGE_AGE = 60.0
 """Seconds for which the measured size of a root file system is good enough."""
@@ -150,11 +150,8 @@ class LxcBackend:
     def destroy(self, guest: Guest, log: Log) -> None:  # noqa: ARG002 - a real destroy logs nothing of this
         """See ``Backend.destroy``."""
         self.container(guest.vmid).kill()
-        for key, volume in guest.volumes.items():
-            if key == "rootfs":
-                Overlay(volume).destroy()
-            else:
-                remove_tree(volume)
+        for volume in guest.volumes.values():
+            Overlay(volume).destroy()  # of a volume that is no overlay, the folder alone
         shutil.rmtree(self.paths.lxc / f"fhlab-{guest.vmid}", ignore_errors=True)
         with self._lock:
             for memory in (self._containers, self._cpu, self._disk, self._roots):
@@ -248,9 +245,11 @@ class LxcBackend:
         )
 
     def _make_volume(self, volume: Path) -> None:
-        volume.mkdir(parents=True)
-        os.chown(volume, GUEST_IDS.root, GUEST_IDS.root)
-        volume.chmod(0o755)
+        """Give a new volume to the container's root; one that it has already stays as it is."""
+        volume.mkdir(parents=True, exist_ok=True)
+        if volume.stat().st_uid == 0:
+            os.chown(volume, GUEST_IDS.root, GUEST_IDS.root)
+            volume.chmod(0o755)
 
     def _mounts(self, guest: Guest, log: Log) -> list[Mount]:
         return [self._mount(guest, i, value, log) for i, value in sorted(indexed(guest.config, "mp").items())]
@@ -262,8 +261,7 @@ class LxcBackend:
             host = self._on_node(source, log)
         else:
             host = guest.volumes[f"mp{index}"]
-            if not host.exists():
-                self._make_volume(host)
+            self._make_volume(host)
         return Mount(host, options["mp"], read_only=options.get("ro") == "1")
 
     def _on_node(self, source: str, log: Log) -> Path:

@@ -1,0 +1,75 @@
+"""A read-only file server on the lab's bridge (lab: a stand-in of a Proxmox VE node, for development).
+
+``/wheels/`` lists the wheels of the host's own pip ``find-links`` in the form that ``pip --find-links`` reads, and
+``/templates/`` the templates, for ``download-url``.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from freehold.lab.machine.commands import SYSTEM_PATH
+from freehold.lab.machine.network import MIRROR_PORT, LabNetwork
+from freehold.lab.machine.paths import LabPaths
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Files of one folder, without a line on standard error per request."""
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base class's
+        """Say nothing."""
+
+
+def serve(paths: LabPaths, network: LabNetwork) -> ThreadingHTTPServer:
+    """Serve ``paths.www`` on the bridge's address in a thread of its own; returns the server, to be shut down.
+
+    Raises:
+        OSError: The address is taken.
+    """
+    handler = functools.partial(Quiet, directory=str(paths.www))
+    server = ThreadingHTTPServer((str(network.gateway), MIRROR_PORT), handler)
+    threading.Thread(target=server.serve_forever, name="mirror", daemon=True).start()
+    return server
+
+
+def fill(paths: LabPaths) -> None:
+    """Link what is served into ``paths.www``: it follows the host at each start of the lab."""
+    templates = paths.www / "templates"
+    templates.unlink(missing_ok=True)
+    templates.symlink_to(paths.templates)
+    wheels = paths.www / "wheels"
+    shutil.rmtree(wheels, ignore_errors=True)
+    wheels.mkdir()
+    for folder in find_links():
+        for wheel in folder.glob("*.whl"):
+            link = wheels / wheel.name
+            if not link.exists():
+                link.symlink_to(wheel)
+
+
+def find_links() -> list[Path]:
+    """Folders that the host's pip looks for wheels in: its configuration and ``PIP_FIND_LINKS``."""
+    words = os.environ.get("PIP_FIND_LINKS", "").split()
+    path = os.pathsep.join(filter(None, (os.environ.get("PATH"), SYSTEM_PATH)))
+    pip = shutil.which("pip", path=path) or shutil.which("pip3", path=path)
+    if pip is not None:
+        answer = subprocess.run(
+            [pip, "config", "get", "global.find-links"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        words += answer.stdout.split() if answer.returncode == 0 else []
+    folders = [
+        Path(word.removeprefix("file://"))
+        for word in words
+        if "://" not in word or word.startswith("file://")
+    ]
+    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]

@@ -1,0 +1,166 @@
+"""The lab's node: a container with systemd and sshd that plays the Proxmox VE host (a stand-in, for development).
+
+Deploys and root steps reach it over SSH; it holds the commands of a node as stand-ins, and no guest runs inside it:
+guests run beside it on the machine that hosts the lab.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from importlib.resources import files as package_files
+from pathlib import Path
+
+from freehold.lab.backend import BackendError
+from freehold.lab.machine import cgroups, templates
+from freehold.lab.machine.container import Container, Link, Mount, Specification
+from freehold.lab.machine.guestfiles import GuestFiles
+from freehold.lab.machine.network import LabNetwork, host_nameservers
+from freehold.lab.machine.paths import LabPaths
+from freehold.lab.machine.personality import Identity, make_ssh_key, personalise_each_start, personalise_once
+from freehold.lab.machine.rootfs import NODE_IDS, Overlay, ensure_base
+
+NAME = "pve"
+COMMANDS = ("pct", "pveum", "pvesm", "pveam", "pvesh", "pveversion")
+NVIDIA_COMMANDS = ("nvidia-modprobe", "nvidia-smi")
+LIBRARY = "/opt/freehold-lab"
+HOST_DEVICES = (Path("/dev/fuse"), Path("/dev/net/tun"))
+"""Devices of the host that the node has too, as a real node does; both are safe in the hands of a container."""
+GPUS = tuple(
+    {
+        "id": f"0000:0{bus}:00.0",
+        "class": "0x030000",
+        "vendor": "0x10de",
+        "device": "0x2684",
+        "vendor_name": "NVIDIA Corporation",
+        "device_name": "AD102 [GeForce RTX 4090]",
+        "subsystem_vendor": "0x10de",
+        "subsystem_device": "0x167c",
+        "iommugroup": -1,
+    }
+    for bus in (1, 2)
+)
+"""What ``GET /nodes/pve/hardware/pci`` lists: stand-ins whose device nodes are the null device."""
+
+
+class LabNode:
+    """The node's container."""
+
+    def __init__(self, paths: LabPaths, network: LabNetwork) -> None:
+        self.paths = paths
+        self.network = network
+        self.overlay = Overlay(paths.node)
+        self.container = Container(paths.lxc, "fhlab-node")
+
+    @property
+    def ssh_key(self) -> Path:
+        """The private key that root of the node accepts."""
+        return self.paths.secrets / "node_ssh_key"
+
+    @property
+    def host_key(self) -> str:
+        """The node's Ed25519 host key as a public key line, without comment."""
+        line = GuestFiles(self.overlay.rootfs, NODE_IDS).read("/etc/ssh/ssh_host_ed25519_key.pub")
+        return " ".join(line.split()[:2])
+
+    def running(self) -> bool:
+        """Whether the node is up."""
+        return self.container.pid() is not None
+
+    def ensure(self, certificate: Path) -> None:
+        """Make the node unless it exists, and start it unless it runs.
+
+        Raises:
+            BackendError: It could not be made or started.
+        """
+        if self.running():
+            return
+        files = GuestFiles(self.overlay.rootfs, NODE_IDS)
+        if not self.overlay.note.exists():
+            base = ensure_base(self.paths.bases, self.paths.templates / templates.NODE.name, NODE_IDS)
+            self.overlay.make(base, NODE_IDS)
+            keys = self._own_key()
+            personalise_once(files, NAME, ssh_public_keys=keys, password=None, log=lambda _: None)
+        self.overlay.mount()
+        self._install(files, certificate)
+        network = self.network
+        net = {
+            "name": "eth0",
+            "ip": f"{network.node_address}/{network.subnet.prefixlen}",
+            "gw": str(network.gateway),
+        }
+        identity = Identity(NAME, host_nameservers(), timezone="UTC")
+        personalise_each_start(files, identity, {0: net})
+        for folder in (self.paths.local, *self.paths.local.rglob("*")):
+            if folder.is_dir():
+                os.chown(folder, NODE_IDS.root, NODE_IDS.root)
+        self.container.start(
+            Specification(
+                name="fhlab-node",
+                hostname=NAME,
+                rootfs=self.overlay.rootfs,
+                ids=NODE_IDS,
+                links={0: Link("eth0", f"{network.veth}node", network.bridge, "BC:24:11:4C:41:42")},
+                mounts=[
+                    Mount(self.paths.api_socket.parent, f"{LIBRARY}/api"),
+                    Mount(self.paths.local, "/var/lib/vz"),
+                    *(Mount(p, str(p), is_file=True) for p in HOST_DEVICES if p.is_char_device()),
+                ],
+                nesting=True,
+                limits=cgroups.lxc_lines(0, 1024, 0, None),
+            )
+        )
+        self._wait()
+
+    def stop(self) -> None:
+        """Shut the node down, at once when it does not within seconds."""
+        if not self.container.shutdown(20):
+            self.container.kill()
+
+    def remove(self) -> None:
+        """Stop the node and remove its files."""
+        self.container.kill()
+        self.overlay.destroy()
+
+    def _own_key(self) -> str:
+        public = self.ssh_key.with_suffix(".pub")
+        if not self.ssh_key.exists():
+            private, line = make_ssh_key("ed25519", "freehold-lab")
+            public.write_text(line + "\n")
+            descriptor = os.open(self.ssh_key, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as stream:
+                stream.write(private)
+        return public.read_text()
+
+    def _install(self, files: GuestFiles, certificate: Path) -> None:
+        """Put the stand-ins and the API's certificate in place; a newer Freehold brings newer ones."""
+        source = package_files("freehold.lab.machine") / "node_files"
+        for name in ("pve_cli_standin.py", "nvidia_standin.sh"):
+            files.write(f"{LIBRARY}/{name}", (source / name).read_text("utf-8"), 0o755)
+        for command in COMMANDS:
+            files.link(f"/usr/bin/{command}", f"{LIBRARY}/pve_cli_standin.py")
+        for command in NVIDIA_COMMANDS:
+            files.link(f"/usr/bin/{command}", f"{LIBRARY}/nvidia_standin.sh")
+        unit = "pve-guests.service"
+        files.write(f"/etc/systemd/system/{unit}", (source / unit).read_text("utf-8"))
+        files.link(f"/etc/systemd/system/multi-user.target.wants/{unit}", f"/etc/systemd/system/{unit}")
+        for path in (
+            f"/etc/pve/nodes/{NAME}/pve-ssl.pem",
+            "/etc/pve/local/pve-ssl.pem",
+            "/etc/pve/pve-root-ca.pem",
+        ):
+            files.write(path, certificate.read_text("ascii"))
+
+    def _wait(self, seconds: float = 60) -> None:
+        """Wait until systemd is done and sshd listens."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                if self.container.inside("ss", "-Hltn", "sport", "=", ":22").strip():
+                    return
+            except BackendError:
+                if not self.running():
+                    raise
+            if time.monotonic() > deadline:
+                raise BackendError(f"the lab's node does not listen on port 22 after {seconds:.0f} s")
+            time.sleep(0.1)

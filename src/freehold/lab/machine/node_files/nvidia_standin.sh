@@ -1,0 +1,44 @@
+#!/bin/sh
+# Stand-in of nvidia-modprobe and nvidia-smi on the node of Freehold's lab: device nodes that can be opened, no GPU.
+# Like the real ones they make /dev/nvidia*; these are the null device (1:3), bound because an id-mapped node may not
+# make device nodes. They prove passthrough (right container, right owner), not CUDA.
+set -eu
+
+make_node() {
+    [ -c "$1" ] && return 0
+    : > "$1"
+    mount --bind /dev/null "$1"
+}
+
+gpu() {
+    case "$1" in
+        0 | 1) make_node "/dev/nvidia$1" && make_node /dev/nvidiactl ;;
+        *) echo "$0: no GPU with minor number $1" >&2 && exit 1 ;;
+    esac
+}
+
+case "$(basename "$0")" in
+    nvidia-modprobe)
+        while [ $# -gt 0 ]; do
+            case "$1" in
+                -u) make_node /dev/nvidia-uvm && make_node /dev/nvidia-uvm-tools ;;
+                -c) shift && gpu "${1:?-c needs a minor number}" ;;
+                -c=*) gpu "${1#-c=}" ;;
+                -s | -m) ;;
+                *) echo "nvidia-modprobe: unrecognized option: $1" >&2 && exit 1 ;;
+            esac
+            shift
+        done
+        ;;
+    nvidia-smi)
+        gpu 0
+        gpu 1
+        case "$*" in
+            -L)
+                echo "GPU 0: NVIDIA GeForce RTX 4090 (UUID: GPU-00000000-0000-4000-8000-000000000000)"
+                echo "GPU 1: NVIDIA GeForce RTX 4090 (UUID: GPU-00000000-0000-4000-8000-000000000001)"
+                ;;
+            *) echo "freehold lab: stand-in of nvidia-smi; it knows -L only" >&2 && exit 1 ;;
+        esac
+        ;;
+esac
