@@ -1,1 +1,1 @@
-
+"""Ansible as a child process."""

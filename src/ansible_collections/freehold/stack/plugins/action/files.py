@@ -1,0 +1,132 @@
+"""Action plugin: renders a service's templates on the controller and hands the whole tree to one module run."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from freehold import render
+from freehold.ansible import context
+from freehold.ansible.digest import managed_digest
+from freehold.errors import FreeholdError
+
+
+class ActionModule(ActionBase):
+    """``freehold.stack.files``; its options are documented in the module of the same name."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _supports_diff = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Render, apply, and notify the handler of each file that changed.
+
+        Raises:
+            AnsibleActionFail: A template cannot be rendered, or would put a secret into a file not marked as secret.
+        """
+        super().run(tmp, task_vars)
+        variables = task_vars or {}
+        _, options = self.validate_argument_spec(argument_spec=_SPEC)
+        context.given.clear()
+        try:
+            files = [self._render(options["service"], entry, variables) for entry in options["files"]]
+            _refuse_open_secrets(files, context.given)
+            directory = variables.get("freehold_directory") or variables.get("inventory_dir")
+            managed = {
+                entry["path"]: managed_digest(entry["content"], _keyed(entry["secret"], directory))
+                for entry in files
+            }
+        except FreeholdError as error:
+            raise AnsibleActionFail(
+                " ".join(part for part in (error.message + ".", error.answer, error.remedy) if part)
+            ) from error
+        payload = {"directories": [dict(entry) for entry in options["directories"]], "files": files}
+        result: dict[str, Any] = self._execute_module(
+            module_name="freehold.stack.files",
+            module_args={"payload": base64.b64encode(zlib.compress(json.dumps(payload).encode())).decode()},
+            task_vars=variables,
+        )
+        result.pop("invocation", None)
+        result["managed"] = managed
+        self._notify(options["files"], result.get("changed_files", []))
+        return result
+
+    def _render(self, service: str, entry: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+        template = f"{service}/{entry['src']}"
+        wanted = {
+            name: self._templar.template(_expression(name))
+            for name in render.names(template)
+            if name in variables
+        }
+        content = render.render(template, wanted)
+        kept = {key: entry[key] for key in ("owner", "group", "mode", "validate", "secret")}
+        return {**kept, "path": entry["dest"], "src": template, "content": content}
+
+    def _notify(self, entries: Iterable[Mapping[str, Any]], changed: list[str]) -> None:
+        handlers = {entry["notify"] for entry in entries if entry["notify"] and entry["dest"] in changed}
+        if handlers:
+            # The strategy notifies what the task names when its result is a change.
+            self._task.notify = [*(self._task.notify or []), *sorted(handlers)]
+
+
+def _expression(name: str) -> str:
+    from ansible.template import trust_as_template
+
+    trusted: str = trust_as_template("{{ " + name + " }}")
+    return trusted
+
+
+def _keyed(secret: bool, directory: str | None) -> context.Keyed | None:
+    return context.keyed(directory) if secret else None
+
+
+def _refuse_open_secrets(files: Iterable[Mapping[str, Any]], given: Iterable[str]) -> None:
+    for entry in files:
+        if not entry["secret"] and any(value in entry["content"] for value in given):
+            raise AnsibleActionFail(
+                f"{entry['src']} puts a secret into {entry['path']}, which is not marked as secret. "
+                "Add `secret: true` and a mode that keeps others out."
+            )
+        if entry["secret"] and int(entry["mode"], 8) & 0o007:
+            raise AnsibleActionFail(
+                f"{entry['path']} holds secrets and its mode {entry['mode']} lets others read it"
+            )
+
+
+_ENTRY: dict[str, Any] = {
+    "owner": {"type": "str", "default": "root"},
+    "group": {"type": "str", "default": "root"},
+}
+_SPEC: dict[str, Any] = {
+    "service": {"type": "str", "required": True},
+    "directories": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            **_ENTRY,
+            "path": {"type": "path", "required": True},
+            "mode": {"type": "str", "default": "0755"},
+        },
+    },
+    "files": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            **_ENTRY,
+            "src": {"type": "str", "required": True},
+            "dest": {"type": "path", "required": True},
+            "mode": {"type": "str", "default": "0644"},
+            "validate": {"type": "str", "default": ""},
+            "notify": {"type": "str", "default": ""},
+            "secret": {"type": "bool", "default": False},
+        },
+    },
+}

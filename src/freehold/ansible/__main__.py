@@ -1,0 +1,88 @@
+"""The child process: one request on standard input, events on standard output, Ansible's own output on standard error."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+from freehold import resources
+from freehold.ansible.request import Request
+
+EVENTS_DESCRIPTOR = "FREEHOLD_EVENTS_FD"
+"""Tells the callback ``freehold.stack.events`` where its lines go."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> int:
+    """Read the request, run ``ansible-playbook`` in this process, and return its exit code."""
+    _die_with_parent()
+    request = Request.model_validate_json(sys.stdin.buffer.read())
+    _prepare_environment(events=_take_stdout())
+    _hand_over(request)
+    # Ansible reads its configuration when it is imported.
+    from ansible.cli.playbook import PlaybookCLI
+
+    try:
+        PlaybookCLI.cli_executor(arguments(request))
+    except SystemExit as stopped:
+        return stopped.code if isinstance(stopped.code, int) else 1
+    return 0
+
+
+def arguments(request: Request) -> list[str]:
+    """The command line of ``ansible-playbook``; it never holds a secret."""
+    line = ["ansible-playbook", "--inventory", request.stack]
+    if request.hosts:
+        line += ["--limit", ",".join(request.hosts)]
+    if request.tags:
+        line += ["--tags", ",".join(request.tags)]
+    if request.check:
+        line.append("--check")
+    if request.diff:
+        line.append("--diff")
+    if request.verbosity:
+        line.append("-" + "v" * min(request.verbosity, 4))
+    return [*line, request.playbook or str(resources.site_playbook())]
+
+
+def _die_with_parent() -> None:
+    """End when the parent is killed, so that a second run never meets this one."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _take_stdout() -> int:
+    """Keep the real standard output for events and send all other output to standard error."""
+    events = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return events
+
+
+def _prepare_environment(events: int) -> None:
+    # A user's own settings of Ansible must not decide how Freehold's run goes.
+    for name in [name for name in os.environ if name.startswith("ANSIBLE_")]:
+        del os.environ[name]
+    os.environ |= {
+        "ANSIBLE_CONFIG": str(resources.ansible_config()),
+        "ANSIBLE_COLLECTIONS_PATH": str(resources.collections()),
+        "ANSIBLE_CALLBACKS_ENABLED": "freehold.stack.events",
+        "ANSIBLE_NOCOLOR": "1",
+        "LC_ALL": "C.UTF-8",
+        EVENTS_DESCRIPTOR: str(events),
+    }
+
+
+def _hand_over(request: Request) -> None:
+    from freehold import secrets
+    from freehold.ansible import context
+
+    secrets.handed = request.secrets
+    context.current = context.Context(
+        request.layout, request.ssh_config, frozenset(request.services) if request.services else None
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""Digests that say whether a host has what it should have, without holding any secret.
+
+A service's digest covers everything that decides what its role does: the role, its templates, the plugins that roles
+use, its variables, and each of its secrets as a keyed hash. ``freehold up`` gives a host to Ansible only when the
+digest in the host's manifest differs, or when a managed file or unit is not as the manifest says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from freehold import resources
+from freehold.layout.types import ServicePlacement
+
+Keyed = Callable[[str], str]
+"""A keyed hash of a text (HMAC with the client's ``freehold.fingerprint_key``)."""
+
+_KEYED = "keyed:"
+_NOT_APPLIED = frozenset({"molecule", "__pycache__", "README.md"})
+"""Parts of a role that change nothing on a host."""
+
+
+def service_digest(
+    service: ServicePlacement,
+    secret_digest: Keyed,
+    *,
+    roles: Path | None = None,
+    templates: Path | None = None,
+) -> str:
+    """The digest of a service as it should be.
+
+    Args:
+        service: The service with its variables, in which secrets stand as lookups.
+        secret_digest: Gives the keyed hash of the secret of a name such as ``postgres.openwebui``.
+        roles: Folder of the roles; Freehold's own when left out.
+        templates: Folder of the templates; Freehold's own when left out.
+    """
+    variables = json.dumps(service.variables, sort_keys=True, ensure_ascii=False)
+    parts = {
+        "role": _tree((roles or resources.roles()) / service.name),
+        "templates": _tree((templates or resources.templates()) / service.name),
+        "plugins": _tree(resources.collections() / "ansible_collections/freehold/stack/plugins"),
+        "variables": _sha256(variables.encode()),
+        "secrets": {name: secret_digest(name) for name in sorted(service.secrets)},
+    }
+    return _sha256(json.dumps(parts, sort_keys=True).encode())
+
+
+def managed_digest(content: str, keyed: Keyed | None) -> str:
+    """What the manifest records of a file: its SHA-256, or where it holds secrets a keyed hash of that."""
+    plain = _sha256(content.encode())
+    return f"{_KEYED}{keyed(plain)}" if keyed else plain
+
+
+def matches(recorded: str, sha256: str, keyed: Keyed) -> bool:
+    """Whether a file with this SHA-256 (hexadecimal, read on the host) is the one that the manifest records."""
+    return recorded == (f"{_KEYED}{keyed(sha256)}" if recorded.startswith(_KEYED) else sha256)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _tree(root: Path) -> dict[str, str]:
+    return {str(path.relative_to(root)): _sha256(path.read_bytes()) for path in _files(root)}
+
+
+def _files(root: Path) -> Iterable[Path]:
+    for path in sorted(root.rglob("*")):
+        if path.is_file() and not _NOT_APPLIED & set(path.relative_to(root).parts):
+            yield path
