@@ -6,13 +6,15 @@ layout validates them against ``roles/<name>/meta/argument_specs.yml``.
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}[a-z0-9]$")]
+_NAME = r"^[a-z][a-z0-9-]{0,30}[a-z0-9]$"
+Name = Annotated[str, Field(pattern=_NAME)]
 """A lower-case DNS label of 2 to 32 characters."""
 
 DomainName = Annotated[str, Field(pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}$")]
@@ -37,10 +39,8 @@ class Proxmox(Part):
     """SHA-256 fingerprint of the API's certificate, as the Proxmox web interface shows it."""
     ca_file: Path | None = None
     """CA certificate that signed the API's certificate (PEM); relative to the stack file."""
-    token: Annotated[str, Field(pattern=r"^[^@!\s]+@[a-z][a-z0-9.-]*![A-Za-z][A-Za-z0-9._-]+$")] = (
-        "freehold@pve!freehold"  # noqa: S105 - the id of a token, not its secret
-    )
-    """Id of the API token; its secret is kept in ``secrets.yml`` under ``proxmox.token``."""
+    token: Annotated[str, Field(pattern=r"^[^@!\s]+@[a-z][a-z0-9.-]*![A-Za-z][A-Za-z0-9._-]+$")] = ""
+    """Id of the API token, ``freehold@pve!<client>`` when left out; its secret is kept in ``secrets.yml`` under ``proxmox.token``."""
     node: Name = "pve"
     """The node that takes containers which name no other."""
     storage: str = "local-lvm"
@@ -223,6 +223,16 @@ class Stack(Part):
     users: tuple[User, ...] = ()
     sources: Sources = Sources()
     system: System = System()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_token(cls, data: Any) -> Any:
+        """A token of its own for each client, so that one client's token opens nothing of another's."""
+        if not isinstance(data, dict) or not isinstance(data.get("proxmox"), dict):
+            return data
+        if not re.fullmatch(_NAME, str(data.get("client"))):
+            return data
+        return {**data, "proxmox": {"token": f"freehold@pve!{data.get('client')}", **data["proxmox"]}}
 
     @property
     def pool(self) -> str:
