@@ -4,11 +4,11 @@ A command is data, ``VERB /path {"key": "value"}``, so pyinfra's dry run, ``-v``
 they do with shell commands. A call that starts a task is done when the task is: its failure is the call's failure.
 """
 
-# mypy: allow-subclassing-any, allow-untyped-decorators
+# mypy: allow-subclassing-any
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NoReturn
 from urllib.parse import quote
 
@@ -19,31 +19,39 @@ from pyinfra.connectors.util import CommandOutput, OutputLine
 from typing_extensions import TypedDict, override
 
 from freehold.errors import FreeholdError
-from freehold.proxmox.client import PveClient, is_upid
+from freehold.proxmox.apply import execute
+from freehold.proxmox.changes import ApiCall
+from freehold.proxmox.client import PveClient
+from freehold.pyinfra import session
 
-_VERBS = frozenset({"GET", "POST", "PUT", "DELETE"})
-_SECRET_PARAMETERS = frozenset({"password", "ssh-private-key"})
-
-_client: PveClient | None = None
-
-
-def share(client: PveClient | None) -> None:
-    """Let all ``@pve`` hosts of this process use ``client``: one session, however many containers.
-
-    The token's secret stays in the client and out of pyinfra's host data, which pyinfra prints when asked to.
-    """
-    global _client
-    _client = client
+_SECRET_PARAMETERS = frozenset({"password"})
+_REREAD = "reread-digest"
+_OWNED = "owned-by="
 
 
-def api(verb: str, path: str, params: Mapping[str, Any] | None = None) -> StringCommand:
+def api(call: ApiCall) -> StringCommand:
     """A call as a command; a parameter that is a secret is masked wherever pyinfra shows the command."""
-    shown = json.dumps(
-        {key: "*MASKED*" if key in _SECRET_PARAMETERS else value for key, value in (params or {}).items()},
-        sort_keys=True,
-    )
-    raw = json.dumps(dict(params or {}), sort_keys=True)
-    return StringCommand(verb, path, *([HiddenValue(raw, shown)] if params else []))
+    shown = {key: "*MASKED*" if key in _SECRET_PARAMETERS else value for key, value in call.params.items()}
+    parameters = HiddenValue(json.dumps(call.params, sort_keys=True), json.dumps(shown, sort_keys=True))
+    conditions = [_REREAD] if call.reread_digest else []
+    conditions += [f"{_OWNED}{call.owned_by}"] if call.owned_by else []
+    return StringCommand(call.method, call.path, parameters, *conditions)
+
+
+def parse(command: str) -> tuple[str, str, dict[str, Any], list[str]]:
+    """Verb, path, parameters and conditions of a command.
+
+    Raises:
+        ValueError: It is no call of the API.
+    """
+    verb, _, rest = command.partition(" ")
+    path, _, rest = rest.partition(" ")
+    if verb not in {"GET", "POST", "PUT", "DELETE"} or not path.startswith("/"):
+        raise ValueError(f"{command[:60]!r} is no call of the Proxmox VE API (VERB /path {{json}})")
+    if not rest.strip():
+        return verb, path, {}, []
+    parameters, end = json.JSONDecoder().raw_decode(rest)
+    return verb, path, parameters, rest[end:].split()
 
 
 class PveData(TypedDict, total=False):
@@ -74,11 +82,11 @@ class PveConnector(BaseConnector):
 
     @override
     def connect(self) -> None:
-        """Check that this process has a session; the session itself connects with its first call."""
-        if _client is None:
-            raise ConnectError(
-                "no session with the Proxmox VE API: use deploys/inventory.py as the inventory"
-            )
+        """Make the process's session if it is not there; its first call is the first that reaches the API."""
+        try:
+            _ = session.current().client
+        except FreeholdError as error:
+            raise ConnectError(json.dumps(error.as_dict())) from error
 
     @override
     def run_shell_command(
@@ -88,30 +96,43 @@ class PveConnector(BaseConnector):
         print_input: bool = False,
         **arguments: Any,
     ) -> tuple[bool, CommandOutput]:
-        """Send the call and follow its task; the answer is JSON on stdout, or a task's log where one was made."""
-        text = command if isinstance(command, str) else command.get_raw_value()
-        verb, path, params = parse(text)
+        """Make the call and follow its task.
+
+        On stdout: the answer of a GET as JSON, the log of the task that made a container, else its warnings.
+        On stderr: the error as JSON.
+        """
         if print_input:
             self.host.log(f">>> {command}")
         try:
-            lines = self._call(verb, path, params)
+            lines = self._call(command if isinstance(command, str) else command.get_raw_value())
         except FreeholdError as error:
-            output = [OutputLine("stderr", json.dumps(error.as_dict()))]
-            return False, CommandOutput(output)
+            return False, CommandOutput([OutputLine("stderr", json.dumps(error.as_dict()))])
         if print_output:
             for line in lines:
                 self.host.log(line)
         return True, CommandOutput([OutputLine("stdout", line) for line in lines])
 
-    def _call(self, verb: str, path: str, params: dict[str, Any]) -> list[str]:
-        assert _client is not None
-        data = _client.call(verb, path, params)
-        if not is_upid(data):
-            return [json.dumps(data)]
-        done = _client.wait(data)
-        if data.split(":")[5] == "vzcreate":  # its log has the fingerprints of the container's SSH host keys
-            return task_log(_client, data)
-        return list(done.warnings)
+    def _call(self, command: str) -> list[str]:
+        verb, path, parameters, conditions = parse(command)
+        client = session.current().client
+        if verb == "GET":
+            return [json.dumps(client.get(path, parameters))]
+        owner = next((word.removeprefix(_OWNED) for word in conditions if word.startswith(_OWNED)), None)
+        call = ApiCall.model_validate(
+            {
+                "method": verb,
+                "path": path,
+                "params": parameters,
+                "reread_digest": _REREAD in conditions,
+                "owned_by": owner,
+            }
+        )
+        outcome = execute(
+            client, call, doing=f"{verb} {path} for {self.host.data.get('freehold_host', self.host.name)}"
+        )
+        if verb == "POST" and path.endswith("/lxc"):
+            return creation_log(client, path.split("/")[2], int(parameters["vmid"]))
+        return list(outcome.warnings)
 
     @override
     def put_file(self, *args: Any, **kwargs: Any) -> NoReturn:
@@ -124,21 +145,13 @@ class PveConnector(BaseConnector):
         raise NotImplementedError("@pve speaks with the Proxmox VE API; use SSH for files in a container")
 
 
-def parse(text: str) -> tuple[str, str, dict[str, Any]]:
-    """Verb, path and parameters of a command.
-
-    Raises:
-        ValueError: It is no call of the API.
-    """
-    verb, _, rest = text.partition(" ")
-    path, _, params = rest.partition(" ")
-    if verb not in _VERBS or not path.startswith("/"):
-        raise ValueError(f"{text[:60]!r} is no call of the Proxmox VE API (VERB /path {{json}})")
-    return verb, path, json.loads(params) if params.strip() else {}
-
-
-def task_log(client: PveClient, upid: str) -> list[str]:
-    """All lines of a task's log."""
-    node = upid.split(":")[1]
-    lines = client.get(f"/nodes/{node}/tasks/{quote(upid, safe='')}/log", {"limit": 5000})
+def creation_log(client: PveClient, node: str, vmid: int) -> list[str]:
+    """Log of the task that made a container: it has the fingerprints of the container's SSH host keys."""
+    tasks = client.get(
+        f"/nodes/{node}/tasks", {"vmid": vmid, "typefilter": "vzcreate", "source": "all", "limit": 1}
+    )
+    if not tasks:
+        return []
+    upid = quote(str(tasks[0]["upid"]), safe="")
+    lines = client.get(f"/nodes/{node}/tasks/{upid}/log", {"limit": 5000})
     return [str(line["t"]) for line in lines or ()]

@@ -22,11 +22,13 @@ from pyinfra.context import ctx_config, ctx_host, ctx_inventory, ctx_state
 from freehold import resources
 from freehold.errors import FreeholdError
 from freehold.events import Status
+from freehold.proxmox.changes import Plan
 from freehold.proxmox.client import PveClient, Token
-from freehold.pyinfra import connector, inventory
+from freehold.pyinfra import inventory, session
 from freehold.pyinfra.facts import HostManifest
 from freehold.pyinfra.reporting import Emit, Reporter, name, step
 from freehold.pyinfra.request import Deploy, Request
+from freehold.pyinfra.session import Session
 
 
 def run(request: Request, emit: Emit) -> int:
@@ -51,18 +53,21 @@ def run(request: Request, emit: Emit) -> int:
 
 
 def _state(request: Request, reporter: Reporter) -> State | None:
+    plan = request.plan or Plan(client=request.layout.client)
+    found = inventory.groups(request.layout, request.ssh_config)[request.deploy.group]
+    if request.deploy.group == "containers":
+        found += inventory.leftover(request.layout, plan)
     hosts = [
         (host, data)
-        for host, data in inventory.groups(request.layout, request.ssh_config)[request.deploy.group]
+        for host, data in found
         if request.hosts is None or data["freehold_host"] in request.hosts
     ]
     if not hosts:
         return None
-    if request.deploy.group == "containers":
-        connector.share(_client(request))
+    session.share(Session(lambda: _client(request), lambda: plan, request.phases))
     config = Config(PARALLEL=request.options.parallel, CONNECT_TIMEOUT=request.options.connect_timeout)
     # change detection would ask every host twice: once to foretell, once to do
-    state = State(Inventory((hosts, {"plan": request.plan})), config, check_for_changes=False)
+    state = State(Inventory((hosts, {})), config, check_for_changes=False)
     state.print_input = state.print_fact_input = request.options.verbosity > 0
     state.print_output = state.print_fact_output = request.options.verbosity > 1
     state.add_callback_handler(reporter)

@@ -10,6 +10,7 @@ from paramiko import SSHConfig
 
 from freehold.errors import FreeholdError
 from freehold.layout.types import Layout
+from freehold.proxmox.changes import Plan
 
 COMMAND_TIMEOUT = 600
 """Seconds after which a command on a host is given up, where the operation says nothing else."""
@@ -46,6 +47,16 @@ def groups(layout: Layout, ssh_config: Path | None) -> dict[str, list[HostEntry]
     return {"containers": containers, "guests": guests, "nodes": nodes}
 
 
+def leftover(layout: Layout, plan: Plan) -> list[HostEntry]:
+    """Containers that a plan changes although the layout does not have them any more (``--prune``)."""
+    wanted = {host.vmid for host in layout.hosts}
+    gone = {(change.node, change.vmid): change.host for change in plan.changes if change.vmid not in wanted}
+    return [
+        (f"@pve/{node}/{vmid}", {"layout": layout, "freehold_host": name})
+        for (node, vmid), name in gone.items()
+    ]
+
+
 def _ssh(layout: Layout, name: str, ssh_config: Path) -> dict[str, Any]:
     return {
         "layout": layout,
@@ -61,7 +72,9 @@ def _ssh(layout: Layout, name: str, ssh_config: Path) -> dict[str, Any]:
 
 def _root_keys(layout: Layout, name: str, ssh_config: Path) -> list[str]:
     """Public keys that may log in as root: Freehold's own first, then those of the stack file, each once."""
-    return list(dict.fromkeys([public_key(ssh_config, name), *layout.system.ssh_keys]))
+    return list(
+        dict.fromkeys([f"{public_key(ssh_config, name)} freehold@{layout.client}", *layout.system.ssh_keys])
+    )
 
 
 def public_key(ssh_config: Path, name: str) -> str:
@@ -73,7 +86,7 @@ def public_key(ssh_config: Path, name: str) -> str:
     with ssh_config.open(encoding="utf-8") as handle:
         config = SSHConfig()
         config.parse(handle)
-    files: list[str] = config.lookup(name).get("identityfile") or []
+    files = list(config.lookup(name).get("identityfile") or [])
     if not files:
         raise FreeholdError(
             f"The SSH configuration names no key for {name}",
@@ -82,9 +95,4 @@ def public_key(ssh_config: Path, name: str) -> str:
             remedy="Write it again with `freehold ssh-config`.",
         )
     key = load_ssh_private_key(Path(files[0]).expanduser().read_bytes(), password=None)
-    line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
-    return f"{line} freehold@{_client_of(ssh_config)}"
-
-
-def _client_of(ssh_config: Path) -> str:
-    return ssh_config.resolve().parent.name
+    return key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from freehold.events import Stage
 from freehold.layout.types import Layout
+from freehold.proxmox.changes import Phase, Plan
 
 
 class Deploy(StrEnum):
@@ -75,8 +75,10 @@ class Request(_Part):
     layout: Layout
     hosts: tuple[str, ...] | None = None
     """Names of hosts or nodes; all that the deploy is for when left out."""
-    plan: dict[str, Any] | None = None
-    """The plan (``freehold.proxmox.plan.Plan`` as JSON) that ``container``, ``root-steps`` and ``power`` carry out."""
+    plan: Plan | None = None
+    """What ``container``, ``root-steps`` and ``power`` carry out; nothing when left out."""
+    phases: tuple[Phase, ...] = (Phase.UNLOCK, Phase.ROOT)
+    """Phases of the plan whose root steps ``root-steps`` does."""
     ssh_config: Path | None = None
     """The client's SSH configuration; its aliases are the layout's host and node names."""
     secrets: dict[str, dict[str, str]] = {}

@@ -1,0 +1,111 @@
+"""Facts and operations on a Proxmox VE node, over SSH as root, with the node's own tools."""
+
+# mypy: allow-subclassing-any, allow-untyped-decorators
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from pyinfra import host
+from pyinfra.api import FactBase, QuoteString, StringCommand, operation
+from typing_extensions import override
+
+from freehold.proxmox.changes import RootStep
+from freehold.pyinfra.system import fail
+
+_DOWNLOAD = 1800
+
+
+class Templates(FactBase[list[str]]):
+    """Volume ids of the container templates in a storage (``pveam list``)."""
+
+    default = list
+
+    @override
+    def command(self, storage: str) -> StringCommand:
+        return StringCommand("pveam", "list", QuoteString(storage))
+
+    @override
+    def process(self, output: list[str]) -> list[str]:
+        return [line.split()[0] for line in output if ":vztmpl/" in line]
+
+
+class AvailableTemplates(FactBase[list[str]]):
+    """File names of the templates that Proxmox offers, as the node last heard (``pveam available``)."""
+
+    default = list
+
+    @override
+    def command(self) -> StringCommand:
+        return StringCommand("pveam", "available", "--section", "system")
+
+    @override
+    def process(self, output: list[str]) -> list[str]:
+        return [line.split()[1] for line in output if len(line.split()) == 2]
+
+
+class ConfigDigest(FactBase[str]):
+    """Digest of a container's configuration now."""
+
+    default = str
+
+    @override
+    def command(self, node: str, vmid: int) -> StringCommand:
+        return StringCommand("pvesh", "get", f"/nodes/{node}/lxc/{vmid}/config", "--output-format", "json")
+
+    @override
+    def process(self, output: list[str]) -> str:
+        found = re.search(r'"digest"\s*:\s*"([0-9a-f]+)"', "\n".join(output))
+        return found.group(1) if found else ""
+
+
+@operation()
+def template(storage: str, system: str) -> Iterator[StringCommand]:
+    """Download the newest standard template of a system, unless the storage has one of it.
+
+    + storage: storage that takes container templates
+    + system: ``debian-12`` or ``debian-13``
+
+    ``pveam`` checks what it downloads: the list of templates is signed and holds the SHA-512 of each.
+    """
+    if newest(f"{storage}:vztmpl/", system, host.get_fact(Templates, storage=storage)):
+        host.noop(f"a template of {system} is there")
+        return
+    found = newest("", system, host.get_fact(AvailableTemplates))
+    if found is None:
+        yield StringCommand("pveam", "update", _timeout=120)
+        found = newest("", system, host.get_fact(AvailableTemplates))
+    if found is None:
+        yield fail(f"Proxmox offers no standard template of {system} to this node: see `pveam available`.")
+        return
+    yield StringCommand(
+        "pveam", "download", QuoteString(storage), QuoteString(found), ">&2", _timeout=_DOWNLOAD
+    )
+
+
+def newest(prefix: str, system: str, names: Iterable[str]) -> str | None:
+    """The newest standard template of ``system`` among ``names``; ``None`` when there is none."""
+    pattern = re.compile(re.escape(prefix + system) + r"-standard_([0-9.-]+)_amd64\.tar\.\w+")
+    found = {name: match.group(1) for name in names if (match := pattern.fullmatch(name))}
+    return max(found, key=lambda name: [int(n) for n in re.findall(r"\d+", found[name])], default=None)
+
+
+@operation()
+def root_steps(steps: Sequence[RootStep]) -> Iterator[StringCommand]:
+    """Do with ``pct`` what no API token may do: pass devices, bind directories, set features.
+
+    + steps: the plan's root steps for this node
+
+    Each step carries the digest that the configuration has right before it, so that it never overwrites what
+    somebody changed in between.
+    """
+    for step in steps:
+        digest = host.get_fact(ConfigDigest, node=step.node, vmid=step.vmid)
+        yield StringCommand(*map(QuoteString, step.argv(digest or None)))
+
+
+def nvidia_minors(devices: Iterable[str]) -> list[int]:
+    """Minor numbers of the NVIDIA GPUs among device paths."""
+    return sorted(
+        {int(match.group(1)) for path in devices if (match := re.fullmatch(r"/dev/nvidia(\d+)", path))}
+    )
