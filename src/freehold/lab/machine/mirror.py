@@ -1,7 +1,7 @@
 """A read-only file server on the lab's bridge (lab: a stand-in of a Proxmox VE node, for development).
 
-``/wheels/`` lists the wheels of the host's own pip ``find-links`` in the form that ``pip --find-links`` reads, and
-``/templates/`` the templates, for ``download-url``.
+``/`` lists the wheels of the host's own pip ``find-links`` in the form that ``pip --find-links`` reads, and
+``/templates/`` holds the templates, for ``download-url``.
 """
 
 from __future__ import annotations
@@ -40,15 +40,12 @@ def serve(paths: LabPaths, network: LabNetwork) -> ThreadingHTTPServer:
 
 def fill(paths: LabPaths) -> None:
     """Link what is served into ``paths.www``: it follows the host at each start of the lab."""
-    templates = paths.www / "templates"
-    templates.unlink(missing_ok=True)
-    templates.symlink_to(paths.templates)
-    wheels = paths.www / "wheels"
-    shutil.rmtree(wheels, ignore_errors=True)
-    wheels.mkdir()
+    shutil.rmtree(paths.www, ignore_errors=True)
+    paths.www.mkdir()
+    (paths.www / "templates").symlink_to(paths.templates)
     for folder in find_links():
         for wheel in folder.glob("*.whl"):
-            link = wheels / wheel.name
+            link = paths.www / wheel.name
             if not link.exists():
                 link.symlink_to(wheel)
 

@@ -76,8 +76,10 @@ class LabNetwork:
         """The host side of a container's network interface (15 characters at most)."""
         return f"{self.veth}{vmid}i{index}"
 
-    def ensure(self) -> None:
+    def ensure(self) -> bool:
         """Make the bridge, its address, forwarding and the packet rules; what is there stays.
+
+        Returns whether the host's IPv4 forwarding had to be switched on.
 
         Raises:
             BadInputError: The bridge's name or subnet is taken by something else of this machine.
@@ -100,10 +102,12 @@ class LabNetwork:
             run(["ip", "link", "set", self.bridge, "alias", ALIAS])
         run(["ip", "addr", "replace", f"{self.gateway}/{self.subnet.prefixlen}", "dev", self.bridge])
         run(["ip", "link", "set", self.bridge, "up"])
-        if IP_FORWARD.read_text().strip() != "1":
+        switched_on = IP_FORWARD.read_text().strip() != "1"
+        if switched_on:
             IP_FORWARD.write_text("1\n")
         rules = RULES.format(table=self.bridge, bridge=self.bridge, subnet=self.subnet, mirror=MIRROR_PORT)
         run(["nft", "-f", "-"], stdin=rules)
+        return switched_on
 
     def remove(self) -> None:
         """Remove the bridges and the rules; gone already is fine."""

@@ -53,11 +53,6 @@ class LabNode:
         self.container = Container(paths.lxc, "fhlab-node")
 
     @property
-    def ssh_key(self) -> Path:
-        """The private key that root of the node accepts."""
-        return self.paths.secrets / "node_ssh_key"
-
-    @property
     def host_key(self) -> str:
         """The node's Ed25519 host key as a public key line, without comment."""
         line = GuestFiles(self.overlay.rootfs, NODE_IDS).read("/etc/ssh/ssh_host_ed25519_key.pub")
@@ -67,13 +62,14 @@ class LabNode:
         """Whether the node is up."""
         return self.container.pid() is not None
 
-    def ensure(self, certificate: Path) -> None:
+    def ensure(self) -> None:
         """Make the node unless it exists, and start it unless it runs.
 
         Raises:
             BackendError: It could not be made or started.
         """
         if self.running():
+            self.write_known_hosts()
             return
         files = GuestFiles(self.overlay.rootfs, NODE_IDS)
         if not self.overlay.note.exists():
@@ -82,7 +78,7 @@ class LabNode:
             keys = self._own_key()
             personalise_once(files, NAME, ssh_public_keys=keys, password=None, log=lambda _: None)
         self.overlay.mount()
-        self._install(files, certificate)
+        self._install(files)
         network = self.network
         net = {
             "name": "eth0",
@@ -111,6 +107,7 @@ class LabNode:
             )
         )
         self._wait()
+        self.write_known_hosts()
 
     def stop(self) -> None:
         """Shut the node down, at once when it does not within seconds."""
@@ -123,17 +120,18 @@ class LabNode:
         self.overlay.destroy()
 
     def _own_key(self) -> str:
-        public = self.ssh_key.with_suffix(".pub")
-        if not self.ssh_key.exists():
+        public = self.paths.node_key.with_suffix(".pub")
+        if not self.paths.node_key.exists():
             private, line = make_ssh_key("ed25519", "freehold-lab")
             public.write_text(line + "\n")
-            descriptor = os.open(self.ssh_key, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            descriptor = os.open(self.paths.node_key, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "w", encoding="ascii") as stream:
                 stream.write(private)
         return public.read_text()
 
-    def _install(self, files: GuestFiles, certificate: Path) -> None:
+    def _install(self, files: GuestFiles) -> None:
         """Put the stand-ins and the API's certificate in place; a newer Freehold brings newer ones."""
+        certificate = self.paths.certificate.read_text("ascii")
         source = package_files("freehold.lab.machine") / "node_files"
         for name in ("pve_cli_standin.py", "nvidia_standin.sh"):
             files.write(f"{LIBRARY}/{name}", (source / name).read_text("utf-8"), 0o755)
@@ -149,7 +147,12 @@ class LabNode:
             "/etc/pve/local/pve-ssl.pem",
             "/etc/pve/pve-root-ca.pem",
         ):
-            files.write(path, certificate.read_text("ascii"))
+            files.write(path, certificate)
+
+    def write_known_hosts(self) -> None:
+        """Pin the node's host key for SSH clients."""
+        self.paths.known_hosts.write_text(f"{self.network.node_address} {self.host_key}\n")
+        self.paths.known_hosts.chmod(0o644)
 
     def _wait(self, seconds: float = 60) -> None:
         """Wait until systemd is done and sshd listens."""

@@ -45,9 +45,44 @@ class LabPaths:
         return self.state / "node"
 
     @property
-    def secrets(self) -> Path:
-        """Readable by root alone: password of root@pam, the key of the API's certificate, the node's SSH key."""
-        return self.state / "secrets"
+    def api_state(self) -> Path:
+        """What the API remembers, its certificate with key, and task logs; readable by root alone."""
+        return self.state / "pve"
+
+    @property
+    def certificate(self) -> Path:
+        """The API's certificate without its key, for clients to trust."""
+        return self.state / "api.pem"
+
+    @property
+    def root_password(self) -> Path:
+        """The password of root@pam, made at the first start; readable by root alone."""
+        return self.state / "root-password"
+
+    @property
+    def node_key(self) -> Path:
+        """The private SSH key that root of the node accepts; readable by root alone."""
+        return self.state / "node_key"
+
+    @property
+    def known_hosts(self) -> Path:
+        """The node's SSH host key, in the form that ``UserKnownHostsFile`` takes."""
+        return self.state / "known_hosts"
+
+    @property
+    def settings(self) -> Path:
+        """What the lab was started with."""
+        return self.state / "lab.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the running lab, whose process id it contains."""
+        return self.state / "lab.lock"
+
+    @property
+    def log(self) -> Path:
+        """Output of the running lab."""
+        return self.state / "lab.log"
 
     @property
     def api_socket(self) -> Path:
@@ -88,12 +123,12 @@ class LabPaths:
         """Create the folders; the state folder is passable for the mapped ids of containers, no more."""
         for folder in (self.cache, self.templates, self.bases):
             folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o755)
         for folder in (self.state, self.lxc, self.node, self.storage, self.api_socket.parent, self.www):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o711)
         self.www.chmod(0o755)
-        self.secrets.mkdir(mode=0o700, exist_ok=True)
-        self.secrets.chmod(0o700)
+        self.api_state.mkdir(mode=0o700, exist_ok=True)
         for folder in (self.local, self.guests, self.small):
             folder.mkdir(exist_ok=True)
             folder.chmod(0o755)

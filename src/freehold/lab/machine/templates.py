@@ -7,6 +7,7 @@ and the daily apt timers, which would burn CPU at random moments, are masked.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 import subprocess
@@ -58,6 +59,11 @@ class Template:
     extra: tuple[str, ...] = ()
 
     @property
+    def package(self) -> str:
+        """The name without version, such as ``debian-12-standard``."""
+        return self.name.split("_")[0]
+
+    @property
     def headline(self) -> str:
         """One line for the list of appliances."""
         return f"Debian {self.version.split('.')[0]} {self.suite.capitalize()} (standard)"
@@ -74,6 +80,11 @@ NODE = Template("freehold-lab-node-13_amd64.tar.zst", "trixie", "13", ("python3"
 def missing(folder: Path) -> list[Template]:
     """The templates that have yet to be built."""
     return [template for template in (*OFFERED, NODE) if not (folder / template.name).exists()]
+
+
+def checksum_file(folder: Path, template: Template) -> Path:
+    """Where the SHA-512 of a template is noted when it is built."""
+    return folder / f"{template.name}.sha512"
 
 
 def build_all(folder: Path, templates: Sequence[Template], done: Callable[[Template, float], None]) -> None:
@@ -115,6 +126,8 @@ def build(folder: Path, template: Template) -> float:
             remedy="Check that this machine reaches a Debian archive (apt-get update), then start the lab again.",
         )
     partial.chmod(0o644)
+    with partial.open("rb") as stream:
+        checksum_file(folder, template).write_text(hashlib.file_digest(stream, "sha512").hexdigest())
     partial.rename(folder / template.name)
     return time.monotonic() - began
 
