@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,15 +23,10 @@ class RunFolder:
         self._events = (self.path / "events.jsonl").open("a", encoding="utf-8")
         _prune(runs)
 
-    def record(self, sink: Callable[[Event], None]) -> Callable[[Event], None]:
-        """A sink that keeps each event here before it hands it on."""
-
-        def keep(event: Event) -> None:
-            self._events.write(event.line() + "\n")
-            self._events.flush()
-            sink(event)
-
-        return keep
+    def record(self, event: Event) -> None:
+        """Keep an event."""
+        self._events.write(event.line() + "\n")
+        self._events.flush()
 
     def write(self, name: str, data: dict[str, Any]) -> Path:
         """Keep a document as JSON."""

@@ -1,0 +1,73 @@
+# Freehold: the commands of a checkout. `make help` lists them.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Bytecode is kept: without it every start of Ansible and pytest compiles its modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+# What `apt-get` installs, and why: real containers (lxc, uidmap), their templates (mmdebstrap, zstd),
+# their network (iproute2, nftables), SSH to them, and a browser for the test of the chat.
+APT_LAB  := lxc uidmap mmdebstrap zstd iproute2 nftables openssh-client ca-certificates python3-venv
+APT_TEST := chromium
+
+.DEFAULT_GOAL := help
+.PHONY: help up down test lint unit contract lab-test molecule apt-lab apt-test lock clean
+
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+up: apt-lab $(BIN)/freehold ## Start the lab and bring up its stack in it: the whole of Freehold on this machine
+	$(SUDO) $(BIN)/freehold lab start
+	$(SUDO) $(BIN)/freehold prepare lab
+	$(SUDO) $(BIN)/freehold up lab
+
+down: ## Remove the lab's stack and stop the lab
+	$(SUDO) $(BIN)/freehold down lab --confirm lab
+	$(SUDO) $(BIN)/freehold lab stop
+
+test: lint unit contract lab-test ## Everything that CI runs
+
+lint: $(BIN)/freehold ## Style, types and roles
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/ansible-lint --offline
+
+unit: $(BIN)/freehold ## Logic alone: no network, no root
+	$(BIN)/pytest tests/unit
+
+contract: $(BIN)/freehold ## Requests and the lab against the real API's schema and recorded answers
+	$(BIN)/pytest tests/contract
+
+lab-test: apt-lab apt-test $(BIN)/freehold ## The main job on real containers (root)
+	$(SUDO) $(BIN)/freehold lab start
+	$(SUDO) env PATH="$(PATH)" $(BIN)/pytest tests/lab
+
+molecule: apt-lab $(BIN)/freehold ## Test one role alone: make molecule ROLE=caddy
+	$(SUDO) $(BIN)/freehold lab start
+	cd roles/$(ROLE) && $(SUDO) env PATH="$(PATH)" molecule test
+
+apt-lab:
+	@dpkg -s $(APT_LAB) >/dev/null 2>&1 || { echo "Installing Debian packages: $(APT_LAB)"; \
+	  $(SUDO) apt-get update -q && DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -q --no-install-recommends $(APT_LAB); }
+
+apt-test:
+	@dpkg -s $(APT_TEST) >/dev/null 2>&1 || { echo "Installing Debian packages: $(APT_TEST)"; \
+	  $(SUDO) apt-get update -q && DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -q --no-install-recommends $(APT_TEST); }
+
+$(BIN)/freehold: requirements.lock pyproject.toml
+	@echo "Installing Freehold and its tools into $(VENV)"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-uv.lock
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements.lock
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps -e .
+	@touch $@
+
+lock: ## Resolve the dependencies anew and write the lock files
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --extra lab --group dev pyproject.toml -o requirements.lock
+	echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header - -o requirements-uv.lock
+
+clean: ## Remove the virtual environment and caches of this checkout
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache dist

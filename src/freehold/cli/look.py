@@ -1,0 +1,122 @@
+"""Commands that show what Freehold computed and change nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from freehold.cli.console import ClientArgument, DebugOption, JsonOption, OnlyOption, as_json, errors, out
+from freehold.errors import BadInputError
+
+show = typer.Typer(
+    help="Show what Freehold computed: the stack, the layout, the JSON schema.", no_args_is_help=True
+)
+
+
+@show.command()
+def stack(
+    client: ClientArgument,
+    origin: Annotated[
+        bool, typer.Option("--origin", help="Say of each value which file and line it comes from.")
+    ] = False,
+    as_document: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show a client's stack with everything filled in: defaults, inventory/defaults.yml, stack.yml."""
+    from freehold.schema.load import load_stack
+
+    with errors(debug=debug):
+        loaded = load_stack(client)
+        rows = loaded.rows()
+        if as_document:
+            as_json(
+                [{"key": r.key, "value": r.value, "origin": r.origin} for r in rows]
+                if origin
+                else loaded.stack.model_dump(mode="json")
+            )
+            return
+        table = Table(box=None)
+        table.add_column("key", style="bold")
+        table.add_column("value")
+        if origin:
+            table.add_column("origin", style="dim")
+        for row in rows:
+            table.add_row(row.key, json.dumps(row.value, default=str), *([row.origin] if origin else []))
+        out.print(table)
+
+
+@show.command()
+def layout(
+    client: ClientArgument,
+    only: OnlyOption = None,
+    as_document: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show the hosts that a stack becomes: addresses, VMIDs, sizes, services, GPUs."""
+    from freehold.layout.compute import load_layout
+
+    with errors(debug=debug):
+        computed = load_layout(client, only)
+        if as_document:
+            as_json(computed.model_dump(mode="json"))
+            return
+        table = Table(box=None)
+        for column in (
+            "host",
+            "vmid",
+            "address",
+            "node",
+            "cores",
+            "memory MiB",
+            "disk GiB",
+            "volumes",
+            "GPUs",
+            "services",
+        ):
+            table.add_column(column)
+        for host in computed.hosts:
+            gpus = sum(device.path.removeprefix("/dev/nvidia").isdigit() for device in host.devices)
+            table.add_row(
+                host.name,
+                str(host.vmid),
+                str(host.interface),
+                host.node,
+                str(host.cores),
+                str(host.memory),
+                str(host.disk),
+                ", ".join(f"{v.path} {v.size} GiB" for v in host.volumes),
+                str(gpus or ""),
+                ", ".join(host.services),
+            )
+        out.print(table)
+        for route in computed.routes:
+            out.print(
+                f"https://{route.fqdn} -> {route.service} at {route.address}:{route.port}", highlight=False
+            )
+
+
+@show.command()
+def schema() -> None:
+    """Print the JSON schema of stack files, for completion in an editor."""
+    from freehold.layout.json_schema import stack_json_schema
+
+    as_json(stack_json_schema())
+
+
+def ssh_config(client: ClientArgument, debug: DebugOption = False) -> None:
+    """Print the client's SSH configuration: host keys pinned, one connection shared.
+
+    Use it as: ssh -F <(freehold ssh-config acme) postgres
+    """
+    from freehold.run.context import SSH_KEY, Client
+
+    with errors(debug=debug):
+        opened = Client.open(client)
+        if not opened.secrets.has(SSH_KEY):
+            raise BadInputError(
+                f"{client} has no SSH key yet", remedy=f"It is made by the first run: freehold up {client}"
+            )
+        typer.echo(opened.ssh().config.read_text(encoding="utf-8"), nl=False)

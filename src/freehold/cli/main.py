@@ -1,0 +1,67 @@
+"""The ``freehold`` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from freehold import __version__
+from freehold.cli import life, look, secrets
+from freehold.cli.lab import app as lab
+from freehold.errors import ExitCode
+
+app = typer.Typer(
+    name="freehold",
+    help="Own your AI: a Proxmox VE server with GPUs becomes a private AI stack, from one file per client.",
+    epilog="Exit codes: 0 done or nothing to do, 1 failed, 2 bad input (nothing was touched), 3 changes pending.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+FIRST = "From nothing to a stack"
+DAILY = "Any day"
+LOOK = "Look"
+
+app.command(rich_help_panel=FIRST)(life.init)
+app.command(rich_help_panel=FIRST)(life.prepare)
+app.command(rich_help_panel=FIRST)(life.check)
+app.command(rich_help_panel=FIRST)(life.plan)
+app.command(rich_help_panel=FIRST)(life.up)
+app.command(rich_help_panel=DAILY)(life.verify)
+app.command(rich_help_panel=DAILY)(life.status)
+app.command(rich_help_panel=DAILY)(life.down)
+app.command("ssh-config", rich_help_panel=LOOK)(look.ssh_config)
+app.add_typer(look.show, name="show", rich_help_panel=LOOK)
+app.add_typer(secrets.app, name="secrets", rich_help_panel=DAILY)
+app.add_typer(lab, name="lab", rich_help_panel="Develop")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"freehold {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Nothing of its own: options of all commands."""
+
+
+def main() -> None:
+    """Entry point; anything that is no FreeholdError is a bug and says so."""
+    os.umask(0o077)
+    try:
+        app()
+    except BrokenPipeError:
+        # The reader of our output went away (`freehold ... | head`): that is no failure.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(ExitCode.OK)

@@ -1,0 +1,79 @@
+"""``freehold secrets``: show, rotate, rekey."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from freehold.cli.console import ClientArgument, DebugOption, errors, out
+from freehold.errors import BadInputError
+
+app = typer.Typer(
+    help="A client's secrets: kept in inventory/<client>/secrets.yml, encrypted with Ansible Vault.",
+    no_args_is_help=True,
+)
+
+
+@app.command()
+def show(
+    client: ClientArgument,
+    name: Annotated[
+        str | None, typer.Argument(help="Name, such as openwebui.admin_password; without it, all names.")
+    ] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Print one secret, or the names of all."""
+    from freehold.run.context import Client
+
+    with errors(debug=debug):
+        secrets = Client.open(client).secrets
+        if name is None:
+            for known in sorted(secrets.all_values()):
+                typer.echo(known)
+            return
+        typer.echo(secrets.get(name))
+
+
+@app.command()
+def rotate(
+    client: ClientArgument,
+    name: Annotated[str, typer.Argument(help="Name, such as postgres.superuser_password.")],
+    debug: DebugOption = False,
+) -> None:
+    """Make one secret anew. The services get it with the next `freehold up`."""
+    from freehold.catalog import services as catalog
+    from freehold.run.context import SSH_KEY, TOKEN_SECRET, Client
+
+    with errors(debug=debug):
+        if name in {SSH_KEY, TOKEN_SECRET}:
+            raise BadInputError(
+                f"{name} is not made by a rotation alone: the hosts or the node must learn it first",
+                remedy=f"For the API token: freehold prepare {client} --new-token",
+            )
+        service, _, key = name.partition(".")
+        known = catalog.load()
+        if service not in known or key not in known[service].secrets:
+            raise BadInputError(
+                f"No service has a secret {name}", remedy=f"Names: freehold secrets show {client}"
+            )
+        Client.open(client).secrets.rotate(name, known[service].secrets[key])
+        out.print(f"{name} is new. Give it to the services with: freehold up {client}", highlight=False)
+
+
+@app.command()
+def rekey(
+    client: ClientArgument,
+    key_file: Annotated[Path, typer.Option("--new-key-file", help="File whose content is the new key.")],
+    debug: DebugOption = False,
+) -> None:
+    """Encrypt the secrets with another key."""
+    from freehold.run.context import Client
+
+    with errors(debug=debug):
+        if not key_file.is_file():
+            raise BadInputError(f"{key_file} does not exist", where=str(key_file))
+        key = key_file.read_text(encoding="utf-8").strip()
+        Client.open(client).secrets.rekey(key)
+        out.print("The secrets are encrypted with the new key from now on.")

@@ -1,0 +1,105 @@
+"""Plans and closing summaries for people."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from freehold.proxmox.changes import Change, Effect, Plan
+from freehold.run.summary import Summary
+
+_SIGN = {
+    "create": "+",
+    "destroy": "-",
+    "start": ">",
+    "stop": "x",
+    "restart": "~",
+    "update": "~",
+    "resize": "~",
+}
+_COLOUR = {"+": "green", "-": "red", ">": "green", "x": "yellow", "~": "yellow"}
+_EFFECT = {
+    Effect.LIVE: "",
+    Effect.RESTART: "  (needs a restart)",
+    Effect.IMPOSSIBLE: "  (impossible in place)",
+}
+
+
+def plan(console: Console, made: Plan, *, api_calls: int) -> None:
+    """Print a plan as a diff."""
+    for change in made.changes:
+        _change(console, change)
+    for note in made.notes:
+        console.print(f"note: {note}", style="dim", markup=False, highlight=False)
+    guests = len({change.vmid for change in made.changes if change.actionable})
+    if made.empty:
+        console.print("Nothing to change: the containers are as the stack wants them.", style="green")
+    else:
+        console.print(f"{guests} containers would change.", style="bold", highlight=False)
+    console.print(f"({api_calls} API calls to find out)", style="dim", highlight=False)
+
+
+def _change(console: Console, change: Change) -> None:
+    sign = _SIGN[change.action.value]
+    where = f"{change.host} ({change.vmid} on {change.node})"
+    how = " as root" if change.root_steps else ""
+    reason = f": {change.reason}" if change.reason else ""
+    console.print(Text(f"{sign} {change.action.value} {where}{how}{reason}", style=f"bold {_COLOUR[sign]}"))
+    for diff in change.diffs:
+        line = Text(f"    {diff.field}: ")
+        if diff.old is not None:
+            line.append(diff.old.strip(), style="red")
+            line.append(" -> ")
+        line.append("(removed)" if diff.new is None else diff.new.strip(), style="green")
+        line.append(_EFFECT[diff.effect], style="dim")
+        console.print(line)
+        if diff.remedy:
+            console.print(Text(f"      {diff.remedy}", style="yellow"))
+    for step in change.root_steps:
+        console.print(Text(f"    root step: {' '.join(step.argv())}", style="magenta"))
+
+
+def summary(console: Console, found: Summary, *, json: bool) -> None:
+    """Print the closing summary."""
+    if json:
+        sys.stdout.write(json_module.dumps({"summary": found.as_dict()}) + "\n")
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("host", "address", "vmid", "services"):
+        table.add_column(column)
+    for host in found.hosts:
+        table.add_row(host.host, host.address, str(host.vmid), host.services)
+    console.print()
+    console.print(table)
+    console.print()
+    lines: list[Text] = []
+    for title, address in found.addresses.items():
+        lines.append(Text.assemble((f"{title}: ", "bold"), (address, "cyan")))
+    lines += [Text.assemble(("Log in: ", "bold"), login) for login in found.logins]
+    lines += [Text(note) for note in found.notes]
+    lines += [Text(f"Stand-in: {name}", style="yellow") for name in found.stand_ins]
+    changes = ", ".join(f"{number} in {stage}" for stage, number in found.changes.items())
+    lines.append(
+        Text(
+            f"Changes: {changes}" if changes else "Nothing had to change.",
+            style="yellow" if changes else "green",
+        )
+    )
+    if found.passed is not None:
+        lines.append(Text(f"Proof: {found.passed} checks passed; {found.report}", style="green"))
+    minutes, seconds = divmod(round(found.seconds), 60)
+    lines.append(
+        Text(
+            f"{minutes} min {seconds} s, {found.api_calls} API calls; run folder {found.folder}", style="dim"
+        )
+    )
+    console.print(
+        Panel(
+            Text("\n").join(lines), title=found.client, title_align="left", border_style="green", expand=False
+        )
+    )

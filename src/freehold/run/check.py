@@ -1,0 +1,279 @@
+"""Can it work? Everything that ``up`` will need, looked at before anything is touched.
+
+Each look is one call of the API or of SSH; nothing is changed.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from freehold.errors import BadInputError, FreeholdError
+from freehold.layout.types import NodeAccess
+from freehold.run.context import Client
+
+MINIMUM_VERSION = (8, 2)
+"""Device passthrough for containers (``devN``) is in the web interface and stable since Proxmox VE 8.2."""
+NODE_RESERVE = 2048
+"""MiB of memory that a node keeps for itself."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one look found."""
+
+    about: str
+    status: Literal["ok", "warning", "problem"]
+    detail: str
+    remedy: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        """The finding as plain data."""
+        return {"about": self.about, "status": self.status, "detail": self.detail, "remedy": self.remedy}
+
+
+class CheckFailedError(BadInputError):
+    """Something that ``up`` needs is missing."""
+
+    def __init__(self, findings: list[Finding]) -> None:
+        problems = [finding for finding in findings if finding.status == "problem"]
+        super().__init__(
+            problems[0].detail if len(problems) == 1 else f"{len(problems)} things are missing",
+            doing="checking what the run needs",
+            answer=None if len(problems) == 1 else "\n".join(f"- {p.about}: {p.detail}" for p in problems),
+            remedy="\n".join(dict.fromkeys(p.remedy for p in problems if p.remedy)),
+            where=problems[0].about if len(problems) == 1 else None,
+        )
+        self.findings = findings
+
+
+def check(client: Client) -> list[Finding]:
+    """All findings, in an order in which the first problem explains the later ones.
+
+    Raises:
+        FreeholdError: The API cannot be asked at all (unreachable, wrong certificate, wrong token).
+    """
+    return list(_findings(client))
+
+
+def require(findings: list[Finding]) -> None:
+    """Stop unless everything is there.
+
+    Raises:
+        CheckFailedError: At least one finding is a problem.
+    """
+    if any(finding.status == "problem" for finding in findings):
+        raise CheckFailedError(findings)
+
+
+def _findings(client: Client) -> Iterator[Finding]:
+    layout = client.layout
+    yield Finding("stack file", "ok", f"{len(layout.hosts)} hosts, {len(layout.services)} services")
+    yield _version(client)
+    privileges = _privileges(client)
+    yield privileges
+    if privileges.status == "problem":
+        return
+    for node in sorted({host.node for host in layout.hosts}):
+        try:
+            yield from _node(client, node)
+        except FreeholdError as error:
+            yield Finding(f"node {node}", "problem", error.message, error.remedy or "")
+    yield from _root_steps(client)
+
+
+def _version(client: Client) -> Finding:
+    version = str(client.api.get("/version", doing="asking for the version")["version"])
+    number = tuple(int(part) for part in version.split(".")[:2])
+    if number < MINIMUM_VERSION:
+        return Finding(
+            "Proxmox VE",
+            "problem",
+            f"The node runs Proxmox VE {version}; Freehold needs 8.2 or newer",
+            "Upgrade the node.",
+        )
+    return Finding("Proxmox VE", "ok", f"version {version} at {client.stack.proxmox.endpoint}")
+
+
+def _privileges(client: Client) -> Finding:
+    from freehold.proxmox.prepare import missing_privileges
+    from freehold.run.prepare import needs
+
+    missing = missing_privileges(client.api, needs(client))
+    if missing:
+        text = "; ".join(f"{item.privilege} on {item.path} (to {item.why})" for item in missing)
+        return Finding(
+            "API token",
+            "problem",
+            f"The token {client.stack.proxmox.token} lacks {text}",
+            f"Run: freehold prepare {client.stack.client}",
+        )
+    return Finding("API token", "ok", f"{client.stack.proxmox.token} has every privilege that Freehold needs")
+
+
+def _node(client: Client, node: str) -> Iterator[Finding]:
+    api, layout = client.api, client.layout
+    names = [entry["node"] for entry in api.get("/nodes", doing="listing the nodes")]
+    if node not in names:
+        yield Finding(
+            f"node {node}",
+            "problem",
+            f"There is no node {node}; there is {', '.join(sorted(names))}",
+            "Correct proxmox.node in the stack file.",
+        )
+        return
+    hosts = [host for host in layout.hosts if host.node == node]
+    status = api.get(f"/nodes/{node}/status", doing=f"asking for the state of node {node}")
+    yield _memory(node, sum(host.memory for host in hosts), int(status["memory"]["total"]) // 2**20)
+    yield from _storages(client, node)
+    bridges = {
+        entry["iface"]
+        for entry in api.get(f"/nodes/{node}/network", doing="listing bridges")
+        if entry.get("type") in {"bridge", "OVSBridge"}
+    }
+    for bridge in sorted({host.bridge for host in hosts}):
+        if bridge in bridges:
+            yield Finding(f"bridge {bridge}", "ok", f"on node {node}")
+        else:
+            yield Finding(
+                f"bridge {bridge}",
+                "problem",
+                f"Node {node} has no bridge {bridge}; it has {', '.join(sorted(bridges)) or 'none that the token may see'}",
+                "Correct network.bridge in the stack file.",
+            )
+    yield from _gpus(client, node)
+
+
+def _memory(node: str, wanted: int, total: int) -> Finding:
+    if wanted > total - NODE_RESERVE:
+        return Finding(
+            f"memory of {node}",
+            "problem",
+            f"The containers want {wanted} MiB; node {node} has {total} MiB and keeps {NODE_RESERVE} MiB for itself",
+            "Give hosts less memory (hosts.<name>.memory), or leave services out.",
+        )
+    return Finding(f"memory of {node}", "ok", f"{wanted} of {total} MiB")
+
+
+def _storages(client: Client, node: str) -> Iterator[Finding]:
+    pve, layout = client.stack.proxmox, client.layout
+    listed = {
+        entry["storage"]: entry
+        for entry in client.api.get(f"/nodes/{node}/storage", doing=f"listing the storages of node {node}")
+    }
+    needs: dict[str, int] = {}
+    existing = {
+        int(entry["vmid"]) for entry in client.api.get(f"/nodes/{node}/lxc", doing="listing containers")
+    }
+    for host in layout.hosts:
+        if host.node == node and host.vmid not in existing:
+            size = host.disk + sum(volume.size for volume in host.volumes)
+            needs[host.storage] = needs.get(host.storage, 0) + size
+    wanted = {host.storage for host in layout.hosts if host.node == node}
+    for storage in sorted(wanted):
+        yield _storage(listed, storage, "rootdir", "proxmox.storage", needs.get(storage, 0))
+    yield _storage(listed, pve.template_storage, "vztmpl", "proxmox.template_storage", 0)
+
+
+def _storage(listed: dict[str, Any], storage: str, content: str, key: str, need: int) -> Finding:
+    entry = listed.get(storage)
+    able = [
+        name for name, item in sorted(listed.items()) if content in str(item.get("content", "")).split(",")
+    ]
+    choose = f"Name one of {', '.join(able) or 'none that the token may see'} under {key} in the stack file."
+    about = f"storage {storage}"
+    if entry is None:
+        return Finding(about, "problem", f"The node has no storage {storage}", choose)
+    if storage not in able:
+        return Finding(about, "problem", f"Storage {storage} does not hold {content}", choose)
+    if not entry.get("active") or not entry.get("enabled", 1):
+        return Finding(
+            about, "problem", f"Storage {storage} is not active", f"Enable it on the node. Or: {choose}"
+        )
+    free = int(entry.get("avail", 0)) / 2**30
+    if need > free:
+        return Finding(
+            about,
+            "problem",
+            f"Storage {storage} has {free:.0f} GiB free; the containers still to be made want {need} GiB",
+            "Make space, choose another storage, or give hosts smaller disks (hosts.<name>.disk).",
+        )
+    return Finding(about, "ok", f"{free:.0f} GiB free" + (f", {need} GiB wanted" if need else ""))
+
+
+def _gpus(client: Client, node: str) -> Iterator[Finding]:
+    declared = client.stack.nodes.get(node)
+    if declared is None or not declared.gpus:
+        return
+    doing = f"listing the PCI devices of node {node}"
+    present = {
+        _pci(entry["id"]): entry for entry in client.api.get(f"/nodes/{node}/hardware/pci", doing=doing)
+    }
+    for gpu in declared.gpus:
+        entry = present.get(_pci(gpu.pci))
+        if entry is None:
+            yield Finding(
+                f"GPU {gpu.pci}",
+                "problem",
+                f"Node {node} has no PCI device at {gpu.pci}",
+                f"Correct nodes.{node}.gpus in the stack file; `lspci -D | grep -iE 'vga|3d'` on the node shows the addresses.",
+            )
+        else:
+            yield Finding(
+                f"GPU {gpu.pci}", "ok", str(entry.get("device_name") or entry.get("device") or "present")
+            )
+
+
+def _pci(address: str) -> str:
+    full = address if address.count(":") == 2 else f"0000:{address}"
+    return full if "." in full else f"{full}.0"
+
+
+def _root_steps(client: Client) -> Iterator[Finding]:
+    layout = client.layout
+    if not any(host.devices or host.mounts for host in layout.hosts):
+        return
+    nodes = {node.name: node for node in layout.nodes}
+    for name in sorted({host.node for host in layout.hosts if host.devices or host.mounts}):
+        access = nodes.get(name)
+        if access and access.address:
+            yield _ssh(client, access)
+        elif client.stack.proxmox.root_password_command:
+            yield Finding(
+                f"root steps on {name}", "ok", "through a root@pam session (proxmox.root_password_command)"
+            )
+        else:
+            yield Finding(
+                f"root steps on {name}",
+                "problem",
+                "GPUs and bind mounts can only be set by root@pam itself, and there is no way to become root on the node",
+                f"Give SSH to the node (nodes.{name}.address and host_key) or proxmox.root_password_command in the stack file.",
+            )
+
+
+def _ssh(client: Client, node: NodeAccess) -> Finding:
+    client.ensure_secrets()
+    access = client.ssh()
+    answer = subprocess.run(
+        ["ssh", "-F", str(access.config), "-o", "BatchMode=yes", node.name, "pct", "list"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    about = f"SSH to node {node.name}"
+    if answer.returncode == 0:
+        return Finding(about, "ok", f"{node.ssh_user}@{node.address}, host key pinned")
+    text = (answer.stderr.strip() or answer.stdout.strip()).splitlines()
+    remedies: list[tuple[str, Callable[[], str]]] = [
+        ("Host key verification failed", lambda: f"Write the node's key to nodes.{node.name}.host_key: `ssh-keyscan -t ed25519 {node.address}`, compared with /etc/ssh/ssh_host_ed25519_key.pub on the node."),
+        ("Permission denied", lambda: f"Let your key in: `ssh-copy-id {node.ssh_user}@{node.address}`, or name the key under nodes.{node.name}.ssh_key."),
+    ]  # fmt: skip
+    last = text[-1] if text else "no answer"
+    remedy = next(
+        (make() for sign, make in remedies if sign in answer.stderr),
+        "Check nodes.<name>.address and the network.",
+    )
+    return Finding(about, "problem", f"ssh {node.ssh_user}@{node.address}: {last}", remedy)

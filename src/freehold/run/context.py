@@ -1,0 +1,145 @@
+"""One client, opened: its stack, layout, secrets, API session and SSH access, each made when first needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from freehold import ssh
+from freehold.catalog import services as catalog
+from freehold.errors import BadInputError
+from freehold.layout.compute import of_stack
+from freehold.layout.types import Layout
+from freehold.proxmox.client import PveClient, Token
+from freehold.schema.load import LoadedStack, load_stack
+from freehold.schema.stack import Stack
+from freehold.secrets import Secrets
+
+TOKEN_SECRET = "proxmox.token"  # noqa: S105 - the name of a secret
+SSH_KEY = "freehold.ssh_key"
+
+
+class NoTokenError(BadInputError):
+    """The client has no API token yet."""
+
+
+@dataclass
+class Client:
+    """One client and what belongs to it."""
+
+    loaded: LoadedStack
+    only: str | None = None
+    _secrets: Secrets | None = field(default=None, repr=False)
+
+    @classmethod
+    def open(cls, target: str | Path, only: str | None = None) -> Client:
+        """Load a client by its name or the path of its stack file.
+
+        Raises:
+            StackError: The stack file is wrong.
+        """
+        return cls(load_stack(target), only)
+
+    @property
+    def stack(self) -> Stack:
+        """The client's stack."""
+        return self.loaded.stack
+
+    @property
+    def directory(self) -> Path:
+        """The client's folder."""
+        return self.loaded.directory
+
+    @cached_property
+    def layout(self) -> Layout:
+        """What the stack becomes (with ``--only``: the part that was asked for).
+
+        Raises:
+            LayoutError: The stack asks for what cannot be.
+        """
+        return of_stack(self.loaded, self.only)
+
+    @cached_property
+    def whole_layout(self) -> Layout:
+        """The layout of all services, whatever ``--only`` says."""
+        return of_stack(self.loaded) if self.only else self.layout
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        """The client's secrets, opened.
+
+        Raises:
+            SecretsKeyError: The key does not fit, or there is none.
+        """
+        return Secrets.open(self.directory, self.stack.client)
+
+    def ensure_secrets(self) -> list[str]:
+        """Make the secrets that the layout's services want and do not have; their names."""
+        wanted = {
+            f"{service.name}.{name}": secret
+            for service in self.whole_layout.services
+            for name, secret in catalog.load()[service.name].secrets.items()
+        }
+        wanted[SSH_KEY] = catalog.Secret(type="ssh-key")
+        return self.secrets.ensure(wanted)
+
+    def secret_values(self) -> dict[str, str]:
+        """All secrets by name."""
+        return self.secrets.all_values()
+
+    @cached_property
+    def api(self) -> PveClient:
+        """A session with the client's API token.
+
+        Raises:
+            NoTokenError: The token was never made.
+        """
+        if not self.secrets.has(TOKEN_SECRET):
+            raise NoTokenError(
+                f"There is no API token for {self.stack.client}",
+                where=f"{self.directory / 'secrets.yml'}: {TOKEN_SECRET}",
+                remedy=f"Run: freehold prepare {self.stack.client}",
+            )
+        pve = self.stack.proxmox
+        return PveClient(
+            pve.endpoint,
+            Token(pve.token, self.secrets.get(TOKEN_SECRET)),
+            ca_file=self.ca_file,
+            fingerprint=pve.fingerprint,
+            timeout=pve.timeout,
+        )
+
+    @property
+    def ca_file(self) -> Path | None:
+        """The API's CA certificate, resolved against the client's folder."""
+        given = self.stack.proxmox.ca_file
+        if given is None:
+            return None
+        path = given if given.is_absolute() else self.directory / given
+        if not path.is_file():
+            raise BadInputError(
+                f"The CA certificate {path} does not exist",
+                where=f"{self.loaded.path}: proxmox.ca_file",
+                remedy="Copy /etc/pve/pve-root-ca.pem from the node, or give the certificate's fingerprint instead."
+                " For the lab: freehold lab start",
+            )
+        return path
+
+    def ssh(self) -> ssh.SshAccess:
+        """SSH configuration, key and pinned host keys, written anew."""
+        return ssh.configure(self.whole_layout, self.secrets.get(SSH_KEY))
+
+    def public_key(self) -> str:
+        """Freehold's own public key for this client, as one line."""
+        from cryptography.hazmat.primitives import serialization
+
+        key = serialization.load_ssh_private_key(self.secrets.get(SSH_KEY).encode(), password=None)
+        line = key.public_key().public_bytes(
+            serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+        )
+        return f"{line.decode()} freehold@{self.stack.client}"
+
+    def public_keys(self) -> str:
+        """Keys for root at creation: Freehold's and those of the stack file, one per line."""
+        return "\n".join([self.public_key(), *self.stack.system.ssh_keys])

@@ -1,0 +1,347 @@
+"""``freehold init``: from an address to a stack file. Asks what cannot be guessed, and the node for the rest."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import yaml
+from jinja2 import Environment, StrictUndefined
+
+from freehold.errors import BadInputError, FreeholdError
+from freehold.proxmox import tls
+from freehold.proxmox.client import Password, PveClient
+from freehold.run.context import Client
+from freehold.run.prepare import prepare
+from freehold.schema.load import inventory
+from freehold.schema.stack import Stack
+
+_GPU_VENDORS = {"0x10de": "nvidia", "0x1002": "amd", "0x8086": "intel"}
+_GPU_CLASSES = ("0x0300", "0x0302", "0x0380")
+"""PCI classes of VGA, 3D and display controllers."""
+_BLOCK = 100
+"""VMIDs and addresses that belong to one client."""
+
+
+class Ask(Protocol):
+    """Whoever answers questions; see ``cli.ask``."""
+
+    def say(self, text: str) -> None: ...
+    def text(self, question: str, default: str | None = None, *, option: str) -> str: ...
+    def secret(self, question: str) -> str: ...
+    def trust(self, question: str) -> bool: ...
+    def choose(self, question: str, among: Sequence[str], default: str, *, option: str) -> str: ...
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the command line already says."""
+
+    client: str
+    endpoint: str | None = None
+    domain: str | None = None
+    fingerprint: str | None = None
+    root: str | None = None
+    ssh_host: str | None = None
+    ssh_key: Path | None = None
+    password_command: str | None = None
+    node: str | None = None
+    storage: str | None = None
+    bridge: str | None = None
+    subnet: str | None = None
+
+
+def init(wishes: Wishes, ask: Ask) -> Path:
+    """Write ``inventory/<client>/stack.yml`` and make the client's API token; the file's path.
+
+    Raises:
+        BadInputError: The client exists, an answer is wrong, or a key was not trusted. Nothing was written.
+        FreeholdError: The node does not answer as it must.
+    """
+    path = inventory() / wishes.client / "stack.yml"
+    if path.exists():
+        raise BadInputError(
+            f"The client {wishes.client} exists already",
+            where=str(path),
+            remedy=f"Change the file, or remove it to begin anew. To renew its token: freehold prepare {wishes.client}",
+        )
+    endpoint = _endpoint(wishes.endpoint or ask.text("Address of the Proxmox VE node", option="--endpoint"))
+    fingerprint = wishes.fingerprint or _fingerprint(endpoint, ask)
+    domain = wishes.domain or ask.text(
+        "Domain of the applications", f"{wishes.client}.internal", option="--domain"
+    )
+    known: dict[str, Any] = {
+        "client": wishes.client,
+        "domain": domain,
+        "endpoint": endpoint,
+        "fingerprint": fingerprint,
+        "ca_file": None,
+        "password_command": wishes.password_command,
+        "ssh_address": None,
+        "ssh_key": None,
+        "host_key": None,
+    }
+    way = wishes.root or ("password" if wishes.password_command else None)
+    way = way or ask.choose("Root access, once", ("ssh", "password"), "ssh", option="--root")
+    password = None
+    if way == "ssh":
+        known |= _node_key(wishes, urlsplit(endpoint).hostname or "", ask)
+    elif wishes.password_command is None:
+        password = ask.secret("Password of root@pam")
+    probed = _probe(wishes, known, password, ask)
+    _write(path, _render(known | probed))
+    try:
+        client = Client.open(path)
+        done = prepare(client, password=password)
+        for step in done.steps:
+            ask.say(f"  {step.what}")
+        client.api.get("/version", doing="trying the new token")
+    except FreeholdError as error:
+        error.remedy = f"{error.remedy or ''} The stack file is written: {path}. Then: freehold prepare {wishes.client}".strip()
+        raise
+    return path
+
+
+def _endpoint(given: str) -> str:
+    text = given if "://" in given else f"https://{given}"
+    parts = urlsplit(text)
+    if parts.scheme != "https" or not parts.hostname:
+        raise BadInputError(
+            f"{given} is no address of a node",
+            remedy="Such as 192.168.10.5 or https://pve.acme.internal:8006.",
+        )
+    return f"https://{parts.hostname}:{parts.port or 8006}"
+
+
+def _fingerprint(endpoint: str, ask: Ask) -> str:
+    parts = urlsplit(endpoint)
+    shown = tls.shown_fingerprint(parts.hostname or "", parts.port or 8006, 10.0)
+    if shown is None:
+        raise BadInputError(
+            f"No Proxmox VE API answers at {endpoint}",
+            where=endpoint,
+            remedy="Check the address, the port (8006) and the network.",
+        )
+    ask.say(f"The API shows the certificate\n  {shown}")
+    if not ask.trust(
+        "Is it the one that `pvenode cert info` shows on the node (or the web interface, under System > Certificates)?"
+    ):
+        raise BadInputError("The certificate was not trusted", remedy="Compare again, on the node itself.")
+    return shown
+
+
+def _node_key(wishes: Wishes, host: str, ask: Ask) -> dict[str, Any]:
+    address = wishes.ssh_host or host
+    scan = subprocess.run(
+        ["ssh-keyscan", "-T", "5", "-t", "ed25519", address], capture_output=True, text=True, check=False
+    )
+    keys = [line.split(" ", 1)[1] for line in scan.stdout.splitlines() if line and not line.startswith("#")]
+    if not keys:
+        raise BadInputError(
+            f"No SSH server answers at {address}",
+            where=address,
+            remedy="Give --ssh-host, or use the password of root@pam instead: --root password",
+        )
+    from freehold.ssh import fingerprint
+
+    ask.say(f"The node shows the SSH host key\n  {fingerprint(keys[0].split()[1])}")
+    if not ask.trust(
+        "Is it the one that `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` shows on the node?"
+    ):
+        raise BadInputError("The host key was not trusted", remedy="Compare again, on the node itself.")
+    return {"ssh_address": address, "ssh_key": wishes.ssh_key, "host_key": keys[0]}
+
+
+def _probe(wishes: Wishes, known: dict[str, Any], password: str | None, ask: Ask) -> dict[str, Any]:
+    """What the node says of itself, as root: there is no token yet."""
+    api = _Prober(known, password)
+    nodes = sorted(entry["node"] for entry in api.get("/nodes"))
+    if not nodes:
+        raise FreeholdError("The API shows no node", where=known["endpoint"])
+    node = wishes.node or ask.choose("Node that takes the containers", nodes, nodes[0], option="--node")
+    if node not in nodes:
+        raise BadInputError(f"There is no node {node}", remedy=f"There is {', '.join(nodes)}.")
+    status = api.get(f"/nodes/{node}/status")
+    storages = api.get(f"/nodes/{node}/storage")
+    disks = sorted(_holding(storages, "rootdir"), key=lambda entry: -int(entry.get("avail", 0)))
+    templates = [entry["storage"] for entry in _holding(storages, "vztmpl")]
+    if not disks or not templates:
+        raise FreeholdError(
+            f"Node {node} has no active storage for {'containers' if not disks else 'templates'}",
+            remedy="Enable the content type in the web interface: Datacenter > Storage > Edit > Content.",
+        )
+    names = [entry["storage"] for entry in disks]
+    storage = wishes.storage or ask.choose("Storage of root disks", names, names[0], option="--storage")
+    networks = api.get(f"/nodes/{node}/network")
+    bridges = [entry for entry in networks if entry.get("type") in {"bridge", "OVSBridge"}]
+    bridge, subnet, gateway = _network(wishes, bridges, ask)
+    taken = {int(entry["vmid"]) for entry in api.get("/cluster/resources", {"type": "vm"})}
+    return {
+        "node": node,
+        "cores": int(status["cpuinfo"]["cpus"]),
+        "memory": int(status["memory"]["total"]) // 2**20,
+        "storage": storage,
+        "other_storages": [name for name in names if name != storage],
+        "template_storage": "local" if "local" in templates else templates[0],
+        "bridges": sorted(entry["iface"] for entry in bridges),
+        "bridge": bridge,
+        "subnet": subnet,
+        "gateway": gateway,
+        "first": _free_block(subnet, gateway, _addresses_in_use(api, taken)),
+        "vmid": _free_vmids(taken),
+        "gpus": _gpus(api.get(f"/nodes/{node}/hardware/pci")),
+    }
+
+
+class _Prober:
+    """Read calls as root: by ``pvesh`` over SSH, or by a session of root@pam."""
+
+    def __init__(self, known: dict[str, Any], password: str | None) -> None:
+        self._known = known
+        command = known["password_command"]
+        if known["ssh_address"] is None:
+            secret = (
+                password
+                or subprocess.run(
+                    ["sh", "-c", command], capture_output=True, text=True, check=True
+                ).stdout.strip()
+            )
+            self._session: PveClient | None = PveClient(
+                known["endpoint"], Password("root@pam", secret), fingerprint=known["fingerprint"]
+            )
+        else:
+            self._session = None
+
+    def get(self, path: str, params: dict[str, str | int] | None = None) -> Any:
+        if self._session is not None:
+            return self._session.get(path, params, doing="asking the node")
+        return self._over_ssh(path, params or {})
+
+    def _over_ssh(self, path: str, params: dict[str, str | int]) -> Any:
+        import json
+        import tempfile
+
+        from freehold.proxmox.prepare import pvesh
+
+        address = self._known["ssh_address"]
+        with tempfile.NamedTemporaryFile("w", suffix=".known_hosts") as hosts:
+            hosts.write(f"{address} {self._known['host_key']}\n")
+            hosts.flush()
+            key = ["-i", str(self._known["ssh_key"])] if self._known["ssh_key"] else []
+            answer = subprocess.run(
+                ["ssh", *key, "-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={hosts.name}", "-o", "StrictHostKeyChecking=yes",
+                 f"root@{address}", *pvesh("GET", path, params)],
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+        if answer.returncode:
+            raise FreeholdError(
+                "The node does not answer over SSH as root"
+                if answer.returncode == 255
+                else "The node refused a question",
+                doing=f"asking for {path}",
+                where=f"root@{address}",
+                answer=answer.stderr.strip(),
+                remedy=f"Let your key in: ssh-copy-id root@{address}. Or use the password of root@pam: --root password",
+            )
+        return json.loads(answer.stdout)
+
+
+def _holding(storages: list[dict[str, Any]], content: str) -> list[dict[str, Any]]:
+    return [
+        entry
+        for entry in storages
+        if entry.get("active") and content in str(entry.get("content", "")).split(",")
+    ]
+
+
+def _network(
+    wishes: Wishes, bridges: list[dict[str, Any]], ask: Ask
+) -> tuple[str, IPv4Network, IPv4Address | None]:
+    if not bridges:
+        raise FreeholdError(
+            "The node has no bridge", remedy="Make one in the web interface: node > System > Network."
+        )
+    names = sorted(entry["iface"] for entry in bridges)
+    bridge = wishes.bridge or ask.choose("Bridge of the containers", names, names[0], option="--bridge")
+    entry = next((entry for entry in bridges if entry["iface"] == bridge), {})
+    cidr = str(entry.get("cidr") or "")
+    found = str(IPv4Interface(cidr).network) if cidr else None
+    text = wishes.subnet or ask.text("Network of the containers", found, option="--subnet")
+    try:
+        subnet = IPv4Network(text)
+    except ValueError as error:
+        raise BadInputError(f"{text} is no network: {error}", remedy="Such as 192.168.10.0/24.") from error
+    gateway = entry.get("gateway")
+    if gateway is None and cidr and IPv4Interface(cidr).ip in subnet:
+        gateway = IPv4Interface(cidr).ip  # a bridge of the node's own, routed by the node
+    return bridge, subnet, IPv4Address(gateway) if gateway else None
+
+
+def _addresses_in_use(api: _Prober, taken: set[int]) -> set[IPv4Address]:
+    used: set[IPv4Address] = set()
+    for entry in api.get("/cluster/resources", {"type": "vm"}):
+        if entry["type"] != "lxc" or int(entry["vmid"]) not in taken:
+            continue
+        try:
+            config = api.get(f"/nodes/{entry['node']}/lxc/{entry['vmid']}/config")
+        except FreeholdError:
+            continue
+        for key, value in config.items():
+            if key.startswith("net"):
+                address = dict(part.partition("=")[::2] for part in str(value).split(",")).get("ip", "")
+                if "/" in address:
+                    used.add(IPv4Interface(address).ip)
+    return used
+
+
+def _free_block(subnet: IPv4Network, gateway: IPv4Address | None, used: set[IPv4Address]) -> IPv4Address:
+    """First of the hundred addresses that hold the fewest known others, from the one hundredth on where it exists."""
+    last = int(subnet.broadcast_address) - 1
+    starts = [int(subnet.network_address) + offset for offset in (100, 50, 10, 150, 1)]
+    starts += list(range(int(subnet.network_address) + 200, last, _BLOCK))
+    fitting = [start for start in starts if start + _BLOCK - 1 <= last] or [int(subnet.network_address) + 1]
+    others = used | ({gateway} if gateway else set())
+    return IPv4Address(min(fitting, key=lambda s: sum(s <= int(address) < s + _BLOCK for address in others)))
+
+
+def _free_vmids(taken: set[int]) -> int:
+    first = 1000
+    while any(first <= vmid < first + _BLOCK for vmid in taken):
+        first += _BLOCK
+    return first
+
+
+def _gpus(devices: list[dict[str, Any]]) -> list[dict[str, str]]:
+    return [
+        {
+            "pci": str(entry["id"]),
+            "vendor": _GPU_VENDORS[str(entry["vendor"])],
+            "name": str(entry.get("device_name") or entry.get("device") or "GPU"),
+        }
+        for entry in sorted(devices, key=lambda entry: str(entry["id"]))
+        if str(entry.get("class", "")).startswith(_GPU_CLASSES)
+        and _GPU_VENDORS.get(str(entry.get("vendor"))) == "nvidia"
+    ]
+
+
+def _render(values: dict[str, Any]) -> str:
+    template = Path(__file__).with_name("stack.yml.j2").read_text(encoding="utf-8")
+    environment = Environment(
+        undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True, autoescape=False
+    )  # noqa: S701 - YAML
+    text = environment.from_string(template).render(**values)
+    Stack.model_validate(yaml.safe_load(text))
+    return text
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
+        handle.write(text)

@@ -1,0 +1,78 @@
+"""From a client to the plan for its containers."""
+
+from __future__ import annotations
+
+from freehold.errors import BadInputError
+from freehold.layout.types import Layout
+from freehold.proxmox.changes import Plan
+from freehold.proxmox.observe import Observed, observe
+from freehold.proxmox.plan import plan as make_plan
+from freehold.proxmox.spec import ContainerSpec
+from freehold.run import specs, templates
+from freehold.run.context import Client
+
+
+class ImpossibleError(BadInputError):
+    """The stack asks for a change that cannot be made to a container that exists."""
+
+
+def wanted(client: Client) -> list[ContainerSpec]:
+    """The containers that the client should have, in start order.
+
+    A template that is not on the node yet is named as the node will have it: it is fetched before containers are made.
+    """
+    layout, pve = client.layout, client.stack.proxmox
+    volumes = {
+        (node, os): templates.find(client.api, node, pve.template_storage, os)
+        or f"{pve.template_storage}:vztmpl/{os}-standard (to be downloaded)"
+        for node, os in sorted({(host.node, host.os) for host in layout.hosts})
+    }
+    keys = client.public_keys()
+    return [specs.container(layout, host, volumes[host.node, host.os], keys) for host in layout.hosts]
+
+
+def plan(client: Client, *, prune: bool = False) -> tuple[Plan, Observed]:
+    """What would change, and what is there. Nothing is touched.
+
+    Args:
+        client: The client.
+        prune: Also destroy the client's containers that the stack no longer names.
+
+    Raises:
+        ForeignGuestError: Something that is not Freehold's holds a VMID, a name or an address that is wanted.
+        PveError: The API refused to say.
+    """
+    client.ensure_secrets()
+    specs_ = wanted(client)
+    observed = _observe(client, specs_, client.layout)
+    if client.only:
+        # Containers of other services are left out of the question, not out of the stack.
+        names = {spec.vmid for spec in specs_}
+        observed = observed.model_copy(
+            update={"guests": {vmid: guest for vmid, guest in observed.guests.items() if vmid in names}}
+        )
+    return make_plan(specs_, observed, prune=prune), observed
+
+
+def _observe(client: Client, specs_: list[ContainerSpec], layout: Layout) -> Observed:
+    nodes = {client.stack.proxmox.node, *client.stack.nodes}
+    return observe(client.api, specs_, owner=layout.client, pool=layout.pool, nodes=sorted(nodes))
+
+
+def refuse_impossible(made: Plan) -> None:
+    """Stop before anything is touched when a wanted change cannot be made in place.
+
+    Raises:
+        ImpossibleError: With each such change and what to do instead.
+    """
+    found = made.impossible
+    if found:
+        raise ImpossibleError(
+            f"{len(found)} change(s) cannot be made to containers that exist",
+            doing="planning; nothing was touched",
+            answer="\n".join(
+                f"{change.host} ({change.vmid}): {diff.field}: {diff.old} -> {diff.new}"
+                for change, diff in found
+            ),
+            remedy="\n".join(dict.fromkeys(diff.remedy for _, diff in found if diff.remedy)) or None,
+        )

@@ -1,0 +1,79 @@
+"""What a run leaves behind, in a few lines: what runs where, how to log in, where the report is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from freehold.catalog import services as catalog
+from freehold.run.fetch import AUTHORITY
+from freehold.run.proof import Proof
+from freehold.run.stages import Run
+
+
+@dataclass(frozen=True)
+class HostLine:
+    """One host."""
+
+    host: str
+    address: str
+    vmid: int
+    services: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The closing summary."""
+
+    client: str
+    changes: dict[str, int]
+    """Changes by stage; empty when nothing had to change."""
+    hosts: list[HostLine]
+    addresses: dict[str, str]
+    """Address of each application by its title."""
+    logins: list[str]
+    notes: list[str]
+    passed: int | None
+    """Checks that passed; None when nothing was proven."""
+    folder: str
+    report: str | None
+    seconds: float
+    api_calls: int
+    stand_ins: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The summary as plain data."""
+        return asdict(self)
+
+
+def summarise(run: Run, proof: Proof | None, *, seconds: float) -> Summary:
+    """The summary of a run."""
+    layout, known = run.client.layout, catalog.load()
+    logins = [
+        f"{known[service.name].title}: {known[service.name].login}".replace("<client>", layout.client)
+        for service in layout.services
+        if known[service.name].login
+    ]
+    authority = run.client.directory / AUTHORITY
+    notes = (
+        [f"Browsers trust the applications with {authority}"] if authority.is_file() and layout.routes else []
+    )
+    if layout.routes:
+        gateway = next(route for route in layout.services if route.name == "caddy")
+        notes.append(f"Names: let your DNS answer *.{layout.domain} with {gateway.address}")
+    return Summary(
+        client=layout.client,
+        changes={str(stage): number for stage, number in run.changed.items() if number},
+        hosts=[
+            HostLine(host.name, str(host.address), host.vmid, ", ".join(host.services))
+            for host in layout.hosts
+        ],
+        addresses={route.title: f"https://{route.fqdn}" for route in layout.routes},
+        logins=logins,
+        notes=notes,
+        passed=proof.passed if proof else None,
+        folder=str(run.folder.path),
+        report=str(proof.page) if proof else None,
+        seconds=seconds,
+        api_calls=run.client.api.calls,
+    )

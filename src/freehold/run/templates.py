@@ -1,0 +1,61 @@
+"""Container templates: which one a host is made from, and how it comes to a node that gives no SSH."""
+
+from __future__ import annotations
+
+import re
+
+from freehold.errors import FreeholdError
+from freehold.proxmox.client import PveClient
+
+_VERSION = re.compile(r"\d+")
+
+
+class TemplateMissingError(FreeholdError):
+    """The node neither has nor offers the template."""
+
+
+def _newest(names: list[str], os: str) -> str | None:
+    """The newest ``debian-12-standard_12.12-1_amd64.tar.zst`` among names of templates."""
+    standard = [name for name in names if name.startswith(f"{os}-standard_") and "_amd64.tar" in name]
+    return max(standard, key=lambda name: [int(n) for n in _VERSION.findall(name)], default=None)
+
+
+def find(api: PveClient, node: str, storage: str, os: str) -> str | None:
+    """Volume id of the newest standard template of ``os`` (``debian-12``) on a storage, if there is one.
+
+    API: ``GET /nodes/{node}/storage/{storage}/content``.
+    """
+    content = api.get(
+        f"/nodes/{node}/storage/{storage}/content",
+        {"content": "vztmpl"},
+        doing=f"listing templates on {storage}",
+    )
+    by_name = {str(entry["volid"]).rpartition("/")[2]: str(entry["volid"]) for entry in content}
+    name = _newest(list(by_name), os)
+    return by_name[name] if name else None
+
+
+def download(api: PveClient, node: str, storage: str, os: str) -> str:
+    """Let the node download its newest standard template of ``os``; the volume id.
+
+    The node checks the checksum of its own index. API: ``GET|POST /nodes/{node}/aplinfo``.
+
+    Raises:
+        TemplateMissingError: The node's index offers none.
+    """
+    offered = api.get(f"/nodes/{node}/aplinfo", doing=f"asking which templates node {node} offers")
+    name = _newest([str(entry["template"]) for entry in offered], os)
+    if name is None:
+        raise TemplateMissingError(
+            f"Node {node} has no {os} template and offers none",
+            where=f"storage {storage}",
+            remedy="Run `pveam update` on the node. Behind a closed network, upload the template in the web interface.",
+        )
+    task = api.call(
+        "POST",
+        f"/nodes/{node}/aplinfo",
+        {"storage": storage, "template": name},
+        doing=f"downloading the template {name}",
+    )
+    api.wait(task, doing=f"downloading the template {name}")
+    return f"{storage}:vztmpl/{name}"

@@ -1,0 +1,192 @@
+"""``freehold up``: from a stack file to proven containers. Each stage finds out itself what is left to do."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from freehold import ssh
+from freehold.events import Event, Stage, Status
+from freehold.layout.types import Host
+from freehold.proxmox.changes import Action, Phase, Plan
+from freehold.proxmox.lock import client_lock
+from freehold.run import check, drift, fetch, plan, proof, roots, templates
+from freehold.run.context import TOKEN_SECRET, Client
+from freehold.run.folder import RunFolder
+from freehold.run.stages import Run, Sink
+from freehold.run.summary import Summary, summarise
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may choose of a run."""
+
+    full: bool = False
+    """Run every role, whether or not its host differs."""
+    prune: bool = False
+    """Destroy the client's containers that the stack no longer names."""
+    prove: bool = True
+    """Prove the hosts at the end."""
+    until: Stage | None = None
+    """Stop after this stage."""
+    verbosity: int = 0
+
+
+def up(client: Client, sink: Sink, options: Options | None = None) -> Summary:
+    """Bring the client's hosts to what the stack wants, and prove them.
+
+    Raises:
+        BadInputError: The stack, the node or the secrets do not allow it; nothing was touched.
+        FreeholdError: A stage failed. The same call goes on where it stopped.
+    """
+    options = options or Options()
+    began = time.monotonic()
+    with client_lock(client.stack.client):
+        made = client.ensure_secrets()
+        run = Run(client, RunFolder(client.directory, "up"), sink, options.verbosity)
+        _check(run, made)
+        _node(run)
+        changes = _plan(run, options)
+        for stage in (_containers, _root_steps, _start):
+            stage(run, changes)
+        if options.until is not Stage.START:
+            _base(run)
+        if options.until not in {Stage.START, Stage.BASE}:
+            _services(run, options)
+            fetch.fetch_authority(client)
+        proven = proof.prove(run) if options.prove and options.until is None else None
+        return summarise(run, proven, seconds=time.monotonic() - began)
+
+
+def _check(run: Run, made: list[str]) -> None:
+    with run.stage(Stage.CHECK, "Checking what the run needs"):
+        if made:
+            run.say(Stage.CHECK, Status.PROGRESS, f"Made {len(made)} secrets", message=", ".join(made))
+        findings = check.check(run.client)
+        run.folder.write("check.json", {"findings": [finding.as_dict() for finding in findings]})
+        check.require(findings)
+
+
+def _node(run: Run) -> None:
+    layout = run.client.layout
+    with run.stage(Stage.NODE, "Preparing the nodes"):
+        reachable = {node.name for node in layout.nodes if node.address}
+        if reachable:
+            run.pyinfra("node", Stage.NODE, ssh_config=str(run.client.ssh().config))
+        storage = run.client.stack.proxmox.template_storage
+        for node, os in sorted({(host.node, host.os) for host in layout.hosts if host.node not in reachable}):
+            if templates.find(run.client.api, node, storage, os) is None:
+                volume = templates.download(run.client.api, node, storage, os)
+                run.say(Stage.NODE, Status.CHANGED, "Template", node, message=volume)
+
+
+def _plan(run: Run, options: Options) -> Plan:
+    with run.stage(Stage.PLAN, "Comparing containers with the stack"):
+        made, _ = plan.plan(run.client, prune=options.prune)
+        run.folder.write("plan.json", made.model_dump(mode="json"))
+        for note in made.notes:
+            run.say(Stage.PLAN, Status.PROGRESS, note)
+        plan.refuse_impossible(made)
+    pins = run.client.directory / "known_hosts"
+    for change in made.changes:
+        if change.action in {Action.CREATE, Action.DESTROY}:
+            for host in (host for host in run.client.whole_layout.hosts if host.vmid == change.vmid):
+                ssh.unpin(pins, str(host.address))
+    return made
+
+
+def _api_secrets(client: Client) -> dict[str, dict[str, str]]:
+    return {"proxmox": {"token": client.secrets.get(TOKEN_SECRET)}}
+
+
+def _containers(run: Run, made: Plan) -> None:
+    with run.stage(Stage.CONTAINERS, "Creating and changing containers"):
+        roots.run_steps(run, made, Phase.UNLOCK, Stage.CONTAINERS)
+        if made.select(Phase.CONFIGURE):
+            run.pyinfra(
+                "container",
+                Stage.CONTAINERS,
+                plan=made.model_dump(mode="json"),
+                secrets=_api_secrets(run.client),
+            )
+
+
+def _root_steps(run: Run, made: Plan) -> None:
+    with run.stage(Stage.ROOT_STEPS, "Passing devices and directories as root"):
+        roots.run_steps(run, made, Phase.ROOT, Stage.ROOT_STEPS)
+
+
+def _start(run: Run, made: Plan) -> None:
+    with run.stage(Stage.START, "Starting containers"):
+        if made.select(Phase.POWER):
+            run.pyinfra(
+                "power", Stage.START, plan=made.model_dump(mode="json"), secrets=_api_secrets(run.client)
+            )
+        _pin(run)
+
+
+def _pin(run: Run) -> None:
+    client = run.client
+    pins = client.directory / "known_hosts"
+    for host in client.layout.hosts:
+        if not ssh.pinned(pins, str(host.address)):
+            ssh.pin(pins, host.name, str(host.address), _fingerprints(client, host))
+            run.say(Stage.START, Status.PROGRESS, "Pinned the SSH host key", host.name)
+
+
+def _fingerprints(client: Client, host: Host) -> set[str]:
+    """Fingerprints that Proxmox VE printed when it made the container: log of the last ``vzcreate`` task."""
+    tasks = client.api.get(
+        f"/nodes/{host.node}/tasks",
+        {"vmid": host.vmid, "typefilter": "vzcreate", "limit": 5},
+        doing=f"looking for the task that made {host.name}",
+    )
+    for task in sorted(tasks, key=lambda task: int(task["starttime"]), reverse=True):
+        found = ssh.fingerprints(client.api.task_log(task["upid"]))
+        if found:
+            return found
+    raise ssh.HostKeyError(
+        f"No SSH host key is pinned for {host.name}, and Proxmox VE's log of its creation is gone",
+        where=str(client.directory / "known_hosts"),
+        remedy=f"On the node: pct exec {host.vmid} -- cat /etc/ssh/ssh_host_ed25519_key.pub; write `{host.address} "
+        "<that key>` into the file.",
+    )
+
+
+def _base(run: Run) -> None:
+    with run.stage(Stage.BASE, "Giving hosts their base system"):
+        run.pyinfra("base", Stage.BASE, ssh_config=str(run.client.ssh().config))
+
+
+def _services(run: Run, options: Options) -> None:
+    client = run.client
+    config = str(client.ssh().config)
+    with run.stage(Stage.SERVICES, "Configuring services"):
+        found = drift.manifests(run.pyinfra("facts", Stage.SERVICES, ssh_config=config))
+        differing = (
+            {service.host: {service.name: "--full"} for service in client.layout.services}
+            if options.full
+            else drift.stale(client, found)
+        )
+        for host, services in differing.items():
+            for name, reason in services.items():
+                run.say(Stage.SERVICES, Status.STARTED, name, host, message=reason)
+        if differing:
+            run.ansible(
+                Stage.SERVICES,
+                stack=str(client.loaded.path),
+                secrets=client.secrets.document(),
+                ssh_config=config,
+                hosts=sorted(differing),
+                services=sorted({name for services in differing.values() for name in services}),
+                verbosity=options.verbosity,
+            )
+
+
+def report_page(folder: Path) -> Path:
+    """The web page of a run's proof."""
+    return folder / "proof.html"
+
+
+__all__ = ["Event", "Options", "report_page", "up"]

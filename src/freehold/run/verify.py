@@ -1,0 +1,30 @@
+"""``freehold verify``: prove every host as it is now; nothing is changed."""
+
+from __future__ import annotations
+
+import time
+
+from freehold.errors import BadInputError
+from freehold.run import proof
+from freehold.run.context import SSH_KEY, Client
+from freehold.run.folder import RunFolder
+from freehold.run.stages import Run, Sink
+from freehold.run.summary import Summary, summarise
+
+
+def verify(client: Client, sink: Sink, *, verbosity: int = 0) -> Summary:
+    """Prove the client's hosts.
+
+    Raises:
+        BadInputError: The client was never brought up from here.
+        ProofError: A check failed.
+    """
+    began = time.monotonic()
+    if not client.secrets.has(SSH_KEY):
+        raise BadInputError(
+            f"{client.stack.client} was never brought up with these secrets",
+            where=str(client.secrets.file),
+            remedy=f"Run: freehold up {client.stack.client}",
+        )
+    run = Run(client, RunFolder(client.directory, "verify"), sink, verbosity)
+    return summarise(run, proof.prove(run), seconds=time.monotonic() - began)
