@@ -39,7 +39,8 @@ class Port(_Meta):
     port: Annotated[int, Field(ge=1, le=65535)]
     protocol: Literal["tcp", "udp"] = "tcp"
     sources: tuple[str, ...] = ()
-    """Who may reach it: names of services, ``users`` (the client's networks of people), ``admins``."""
+    """Who may reach it: names of services, ``dependents`` (the services that need or want this one), ``users`` (the
+    client's networks of people), ``admins``."""
 
 
 class Route(_Meta):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 
 from freehold.layout.placement import Seat
@@ -96,12 +96,17 @@ def admins(stack: Stack) -> tuple[IPv4Network, ...]:
     return stack.network.admins or (stack.network.subnet,)
 
 
-def rules(stack: Stack, seat: Seat, seats: Iterable[Seat]) -> tuple[FirewallRule, ...]:
+def rules(stack: Stack, seat: Seat, seats: Sequence[Seat]) -> tuple[FirewallRule, ...]:
     """Who may reach which port of a host: SSH from the administrators, the rest as ``meta/service.yml`` says."""
+    addresses = {other.name: IPv4Network(other.address) for other in seats}
+    dependents = [
+        addresses[other.name] for other in seats if seat.name in {*other.meta.needs, *other.meta.wants}
+    ]
     groups = {
+        "dependents": tuple(dependents),
         "users": stack.network.users or PRIVATE,
         "admins": admins(stack),
-        **{other.name: (IPv4Network(other.address),) for other in seats},
+        **{name: (address,) for name, address in addresses.items()},
     }
     found = [FirewallRule(port=22, protocol="tcp", sources=admins(stack), comment="SSH for administrators")]
     for name, port in sorted(seat.meta.ports.items()):
