@@ -118,8 +118,12 @@ class _TicketAuth(ProxmoxHTTPAuthBase):  # type: ignore[misc]
     def _login(self) -> None:
         self._anonymous.verify_ssl = self.verify_ssl
         secret = self._ticket or self._password.secret
-        answer = self._session.post(
-            self._url, data={"username": self._password.user, "password": secret}, auth=self._anonymous
+        # `post` of this session would pass `json`, which proxmoxer's `request` does not take.
+        answer = self._session.request(
+            "POST",
+            self._url,
+            data={"username": self._password.user, "password": secret},
+            auth=self._anonymous,
         )
         if answer.status_code != 200:
             self._ticket = ""
@@ -365,10 +369,17 @@ class PveClient:
         exit_text = str(state.get("exitstatus", "unknown"))
         if exit_text == "OK":
             return TaskResult(upid)
-        lines = tuple(str(line["t"]) for line in self.get(f"{path}/log", {"limit": 2000}, doing=what) or ())
+        lines = self.task_log(upid, doing=what)
         if exit_text.startswith("WARNINGS:"):
             return TaskResult(upid, tuple(line for line in lines if line.lstrip().upper().startswith("WARN")))
         raise errors.from_task(exit_text, upid=upid, log=lines, doing=what, where=upid)
+
+    def task_log(self, upid: str, *, doing: str | None = None) -> tuple[str, ...]:
+        """Lines of a task's log, at most 2000 (``GET /nodes/{node}/tasks/{upid}/log``)."""
+        node, kind, guest = _upid_parts(upid)
+        path = f"/nodes/{node}/tasks/{quote(upid, safe='')}/log"
+        answer = self.get(path, {"limit": 2000}, doing=doing or f"reading the log of {kind} {guest}".rstrip())
+        return tuple(str(line["t"]) for line in answer or ())
 
 
 def is_upid(data: Any) -> bool:

@@ -98,7 +98,7 @@ def _version(client: Client) -> Finding:
 
 
 def _privileges(client: Client) -> Finding:
-    from freehold.proxmox.prepare import missing_privileges
+    from freehold.proxmox.privileges import missing_privileges
     from freehold.run.prepare import needs
 
     missing = missing_privileges(client.api, needs(client))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
@@ -12,11 +15,12 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import yaml
-from jinja2 import Environment, StrictUndefined
 
 from freehold.errors import BadInputError, FreeholdError
 from freehold.proxmox import tls
 from freehold.proxmox.client import Password, PveClient
+from freehold.proxmox.prepare import pvesh
+from freehold.render import render
 from freehold.run.context import Client
 from freehold.run.prepare import prepare
 from freehold.schema.load import inventory
@@ -224,11 +228,6 @@ class _Prober:
         return self._over_ssh(path, params or {})
 
     def _over_ssh(self, path: str, params: dict[str, str | int]) -> Any:
-        import json
-        import tempfile
-
-        from freehold.proxmox.prepare import pvesh
-
         address = self._known["ssh_address"]
         with tempfile.NamedTemporaryFile("w", suffix=".known_hosts") as hosts:
             hosts.write(f"{address} {self._known['host_key']}\n")
@@ -236,7 +235,7 @@ class _Prober:
             key = ["-i", str(self._known["ssh_key"])] if self._known["ssh_key"] else []
             answer = subprocess.run(
                 ["ssh", *key, "-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={hosts.name}", "-o", "StrictHostKeyChecking=yes",
-                 f"root@{address}", *pvesh("GET", path, params)],
+                 f"root@{address}", shlex.join(pvesh("GET", path, params))],
                 capture_output=True, text=True, check=False,
             )  # fmt: skip
         if answer.returncode:
@@ -331,11 +330,7 @@ def _gpus(devices: list[dict[str, Any]]) -> list[dict[str, str]]:
 
 
 def _render(values: dict[str, Any]) -> str:
-    template = Path(__file__).with_name("stack.yml.j2").read_text(encoding="utf-8")
-    environment = Environment(
-        undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True, autoescape=False
-    )  # noqa: S701 - YAML
-    text = environment.from_string(template).render(**values)
+    text = render("client/stack.yml.j2", values)
     Stack.model_validate(yaml.safe_load(text))
     return text
 

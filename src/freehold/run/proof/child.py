@@ -127,7 +127,7 @@ def main() -> int:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     masked = _Masked(sys.stderr, _session.secrets.values())
-    sys.stdout = sys.stderr = masked  # type: ignore[assignment]
+    sys.stdout = sys.stderr = masked
     services = {service.name for service in _session.layout.services}
     modules = [resources.host_tests() / f"test_{name}.py" for name in ("base", *sorted(services))]
     report = Path(document["report"])
