@@ -71,7 +71,8 @@ class CallbackModule(CallbackBase):
         if status is Status.FAILED:
             message = _reason(found)
         elif found.get("diff") and not result.task.no_log:
-            data["diff"] = _scrubbed(self._get_diff(found["diff"]))[:_LONGEST]
+            diff = _scrubbed(self._get_diff(found["diff"])).strip()[:_LONGEST]
+            data |= {"diff": diff} if diff else {}
         self._write(status, result.task, result.host, message=message, data=data)
 
     def _write(
@@ -81,7 +82,7 @@ class CallbackModule(CallbackBase):
         event = Event(
             stage=Stage.SERVICES,
             status=status,
-            step=str(task.name or task.action),
+            step=_step(task),
             host=host.get_name(),
             message=_scrubbed(message)[:_LONGEST],
             data={**({"service": role} if role else {}), **(data or {})},
@@ -89,6 +90,13 @@ class CallbackModule(CallbackBase):
         line = (event.line() + "\n").encode()
         while line:
             line = line[os.write(self._descriptor, line) :]
+
+
+def _step(task: Any) -> str:
+    # Ansible puts this task before a role and names it in a paragraph.
+    if str(task.action).endswith("validate_argument_spec"):
+        return "Check the role's variables"
+    return str(task.name or task.action)
 
 
 def _reason(result: dict[str, Any]) -> str:
