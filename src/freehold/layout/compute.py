@@ -21,6 +21,7 @@ from freehold.layout.types import (
     Volume,
 )
 from freehold.layout.wiring import Wiring
+from freehold.schema import neighbours
 from freehold.schema.load import LoadedStack, load_stack
 from freehold.schema.problems import Origins, Problem, StackError, nearest
 from freehold.schema.stack import Node, Stack
@@ -41,7 +42,13 @@ def load_layout(client: str | Path, only: str | None = None) -> Layout:
 
 
 def of_stack(loaded: LoadedStack, only: str | None = None) -> Layout:
-    """Lays out a stack that was read from files; problems name their lines."""
+    """Lays out a stack that was read from files, beside its neighbours in the inventory; problems name their lines.
+
+    Raises:
+        StackError: With all problems.
+        UnknownServiceError: ``only`` names a service that the client does not have.
+    """
+    neighbours.check(loaded)
     return compute(loaded.stack, loaded.directory, only, origins=loaded.origins)
 
 

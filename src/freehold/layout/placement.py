@@ -126,7 +126,6 @@ def seats(
 ) -> list[Seat]:
     """A seat for each service, in start order; what collides or does not exist is added to ``problems``."""
     orders = start_orders(catalog)
-    first_address = stack.network.first or stack.network.subnet.network_address + 100
     found = []
     for name in sorted(names, key=lambda name: (orders[name], catalog[name].slot, name)):
         meta = catalog[name]
@@ -137,7 +136,7 @@ def seats(
                 override=override,
                 node=override.node or stack.proxmox.node,
                 vmid=override.vmid or stack.vmids.first + meta.slot,
-                address=override.address or first_address + meta.slot,
+                address=override.address or stack.network.first_address + meta.slot,
                 start_order=orders[name],
                 after=tuple(sorted(before(meta, names, catalog))),
             )

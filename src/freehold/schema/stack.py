@@ -122,6 +122,11 @@ class Network(Part):
     firewall: bool = True
     """Sets the firewall flag of each interface, so that Proxmox VE firewall rules can apply."""
 
+    @property
+    def first_address(self) -> IPv4Address:
+        """First of the hundred addresses that belong to the client."""
+        return self.first or self.subnet.network_address + 100
+
 
 class HostOverride(Part):
     """What a client wants different for one host."""
