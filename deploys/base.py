@@ -14,6 +14,7 @@ from freehold.pyinfra.system import (
     Directory,
     File,
     Link,
+    firewall,
     handlers,
     keep_reachable,
     manifest,
@@ -80,9 +81,7 @@ configuration = [
         "/etc/ssh/sshd_config.d/10-freehold.conf", base("sshd.conf"), handler="ssh", validate="sshd -t -f %s"
     ),
     # who may connect
-    File(
-        "/etc/nftables.conf", base("nftables.conf", rules=rules), handler="nftables", validate="nft -c -f %s"
-    ),
+    File("/etc/nftables.conf", base("nftables.conf", rules=rules), validate="nft -c -f %s"),
     # what it trusts
     *(
         [
@@ -126,10 +125,10 @@ handlers(
         "locale": "locale-gen >/dev/null",
         "certificates": "update-ca-certificates >/dev/null",
         "journald": "systemctl restart systemd-journald",
-        "nftables": "nft -f /etc/nftables.conf",
         "ssh": "systemctl reload ssh",
     },
 )
+firewall(name="Firewall")
 units(
     name="Units",
     running=["nftables.service", "ssh.service"],

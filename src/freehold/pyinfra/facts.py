@@ -119,6 +119,27 @@ class PendingHandlers(FactBase[set[str]]):
         return {line for line in output if line}
 
 
+FIREWALL_IN_FORCE = "{ cat /etc/nftables.conf; nft -s list table inet freehold; } 2>/dev/null | sha256sum"
+"""Prints a fingerprint of the firewall's file together with the rules that the kernel holds."""
+
+FIREWALL_APPLIED = "/var/lib/freehold/firewall.sha256"
+"""That fingerprint as it was when the file was last applied."""
+
+
+class FirewallInForce(FactBase[bool]):
+    """Whether the rules in the kernel are those of ``/etc/nftables.conf``, with nothing added or taken away."""
+
+    default = bool
+
+    @override
+    def command(self) -> StringCommand:
+        return StringCommand(f"{FIREWALL_IN_FORCE}; cat {FIREWALL_APPLIED} 2>/dev/null || true")
+
+    @override
+    def process(self, output: list[str]) -> bool:
+        return len(output) == 2 and output[0] == output[1]
+
+
 class ControllerAddress(FactBase[str]):
     """The address from which this SSH connection comes, as the host sees it; empty without SSH."""
 

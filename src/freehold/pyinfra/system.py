@@ -23,9 +23,12 @@ from pyinfra import host
 from pyinfra.api import HiddenValue, QuoteString, StringCommand, operation
 
 from freehold.pyinfra.facts import (
+    FIREWALL_APPLIED,
+    FIREWALL_IN_FORCE,
     MANIFEST,
     PENDING,
     ControllerAddress,
+    FirewallInForce,
     HostManifest,
     InstalledPackages,
     PathState,
@@ -235,6 +238,17 @@ def keep_reachable(sources: Sequence[IPv4Network]) -> Iterator[StringCommand]:
         )
     else:
         host.noop("the firewall lets this controller in")
+
+
+@operation()
+def firewall() -> Iterator[StringCommand]:
+    """Make the rules in force those of ``/etc/nftables.conf``, also where somebody changed them by hand."""
+    if host.get_fact(FirewallInForce):
+        host.noop("the firewall is in force")
+        return
+    yield StringCommand(
+        f"nft -f /etc/nftables.conf && mkdir -p /var/lib/freehold && {FIREWALL_IN_FORCE} > {FIREWALL_APPLIED}"
+    )
 
 
 @operation()

@@ -1,0 +1,153 @@
+"""The base system of every container: who gets in, what it trusts, how it keeps itself up to date."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from testinfra.host import Host as Machine
+
+from freehold.layout.types import Host, Layout
+
+MANIFEST = "/etc/freehold/manifest.json"
+
+
+def test_no_unit_failed(host: Machine) -> None:
+    assert host.check_output("systemctl list-units --failed --plain --no-legend") == ""
+
+
+def test_python_is_complete_enough_for_ansible(host: Machine) -> None:
+    host.run_expect([0], "python3 -c 'import shutil, ssl, apt'")
+
+
+def test_ssh_takes_keys_and_nothing_else(host: Machine) -> None:
+    effective = dict(line.split(" ", 1) for line in host.check_output("sshd -T").splitlines() if " " in line)
+
+    assert effective["authenticationmethods"] == "publickey"
+    assert effective["passwordauthentication"] == "no"
+    assert effective["kbdinteractiveauthentication"] == "no"
+    assert effective["permitrootlogin"] in {"without-password", "prohibit-password"}
+    assert effective["x11forwarding"] == "no"
+
+
+def test_ssh_offers_no_password(this_host: Host, host: Machine) -> None:
+    offered = host.backend.run_local(
+        "ssh -o BatchMode=yes -o PreferredAuthentications=none -o PubkeyAuthentication=no -o ControlPath=none "
+        "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=5 root@%s true",
+        str(this_host.address),
+    )
+
+    assert offered.rc == 255
+    assert "Permission denied (publickey)" in offered.stderr
+
+
+def test_only_known_keys_may_log_in(host: Machine, layout: Layout) -> None:
+    lines = host.file("/root/.ssh/authorized_keys").content_string.splitlines()
+    keys = [line for line in lines if line and not line.startswith("#")]
+    own = [key for key in keys if key.endswith(f" freehold@{layout.client}")]
+
+    assert len(own) == 1
+    assert sorted(set(keys) - set(own)) == sorted(set(layout.system.ssh_keys))
+    assert host.file("/root/.ssh/authorized_keys").mode == 0o600
+
+
+def test_firewall_lets_in_what_the_services_declare_and_nothing_else(host: Machine, this_host: Host) -> None:
+    rules = json.loads(host.check_output("nft -j list table inet freehold"))["nftables"]
+    chains = {rule["chain"]["name"]: rule["chain"] for rule in rules if "chain" in rule}
+    opened = [_port(rule["rule"]) for rule in rules if "rule" in rule and _port(rule["rule"])]
+
+    assert chains["input"]["policy"] == "drop"
+    assert chains["forward"]["policy"] == "drop"
+    assert sorted(opened) == sorted((rule.protocol, rule.port) for rule in this_host.rules if rule.sources)
+
+
+def _port(rule: dict[str, list[dict[str, dict[str, object]]]]) -> tuple[str, int] | None:
+    for part in rule["expr"]:
+        payload = part.get("match", {}).get("left", {})
+        if isinstance(payload, dict) and payload.get("payload", {}).get("field") == "dport":
+            return str(payload["payload"]["protocol"]), int(str(part["match"]["right"]))
+    return None
+
+
+def test_an_undeclared_port_cannot_be_reached(host: Machine, this_host: Host) -> None:
+    port = next(number for number in range(47001, 48000) if number not in {r.port for r in this_host.rules})
+    listen = f"import socket; s = socket.create_server(('0.0.0.0', {port})); s.settimeout(30); s.accept()"
+    host.run_expect([0], "systemd-run --quiet --collect --unit freehold-probe python3 -c %s", listen)
+    try:
+        host.run_expect(
+            [0], "timeout 10 sh -c 'until ss -Hltn sport = :%s | grep -q .; do sleep 0.1; done'", str(port)
+        )
+        with pytest.raises(TimeoutError):
+            socket.create_connection((str(this_host.address), port), timeout=2)
+    finally:
+        host.run("systemctl stop freehold-probe")
+
+
+def test_security_upgrades_follow_the_stack(host: Machine, layout: Layout) -> None:
+    settings = host.check_output("apt-config dump")
+    daily = f'APT::Periodic::Unattended-Upgrade "{int(layout.system.upgrades)}";'
+
+    assert daily in settings
+    origins = [
+        line for line in settings.splitlines() if line.startswith("Unattended-Upgrade::Origins-Pattern::")
+    ]
+    assert len(origins) == 1
+    assert "label=Debian-Security" in origins[0]
+    for timer in ("apt-daily.timer", "apt-daily-upgrade.timer"):
+        # masked is an administrator's decision that the base deploy respects; disabled would be an oversight
+        assert host.run(f"systemctl is-enabled {timer}").stdout.strip() in {"enabled", "masked"}
+
+
+def test_clock_time_zone_and_locale(host: Machine, layout: Layout) -> None:
+    assert host.file("/etc/localtime").linked_to == f"/usr/share/zoneinfo/{layout.system.timezone}"
+    assert abs(float(host.check_output("date +%s.%N")) - time.time()) < 5
+    assert host.run("systemctl is-enabled systemd-timesyncd.service").stdout.strip() == "masked"
+    charset = host.check_output(". /etc/default/locale && LC_ALL=$LANG locale charmap")
+    assert charset == layout.system.locale.partition(".")[2]
+
+
+def test_logs_are_kept_and_bounded(host: Machine) -> None:
+    settings = host.check_output("systemd-analyze cat-config systemd/journald.conf")
+
+    assert "SystemMaxUse=256M" in settings.splitlines()
+    assert host.file("/var/log/journal").is_directory
+
+
+def test_gpu_group_has_the_fixed_id(host: Machine) -> None:
+    assert host.group("gpu").gid == 2107
+
+
+def test_gpus_are_those_of_the_layout_and_no_others(host: Machine, this_host: Host) -> None:
+    there = host.check_output(
+        "find /dev -maxdepth 2 -name 'nvidia*' -type c -o -name kfd -o -name 'renderD*'"
+    ).split()
+
+    assert sorted(there) == sorted(device.path for device in this_host.devices)
+    for device in this_host.devices:
+        assert (
+            host.check_output("stat -c '%%g %%a' %s", device.path) == f"{device.gid} {int(device.mode, 8):o}"
+        )
+
+
+def test_clients_authority_is_trusted_once_there_is_one(host: Machine, layout: Layout) -> None:
+    authority = Path(layout.directory) / "ca.crt"
+    installed = host.file(f"/usr/local/share/ca-certificates/freehold-{layout.client}.crt")
+
+    assert installed.exists == authority.is_file()
+    if installed.exists:
+        assert authority.read_text().strip() in host.file("/etc/ssl/certs/ca-certificates.crt").content_string
+
+
+def test_host_is_what_its_manifest_says(host: Machine) -> None:
+    manifest = json.loads(host.file(MANIFEST).content_string)["base"]
+
+    assert host.file("/etc/freehold").mode == 0o700
+    assert host.file(MANIFEST).mode == 0o600
+    for path, checksum in manifest["files"].items():
+        assert hashlib.sha256(host.file(path).content).hexdigest() == checksum, path
+    for unit, state in manifest["units"].items():
+        assert host.run("systemctl is-active %s", unit).stdout.strip() == state, unit
