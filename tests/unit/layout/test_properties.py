@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from freehold.layout.compute import LayoutError, compute
@@ -14,6 +14,10 @@ from freehold.layout.types import Layout
 from freehold.schema.stack import Stack
 
 ROLES = Path(__file__).parents[1] / "data" / "roles"
+# A busy machine is no fault of the layout; its speed has a test of its own.
+settings.register_profile("layout", deadline=None)
+settings.load_profile("layout")
+
 SETTINGS: dict[str, Any] = {"caddy": None, "postgres": None, "openwebui": None, "vllm": {"model": "/m"}}
 
 services = st.sets(st.sampled_from(sorted(SETTINGS)), min_size=1)
