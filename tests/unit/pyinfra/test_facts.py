@@ -1,0 +1,70 @@
+"""What facts make of a host's answers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+from freehold.pyinfra.facts import (
+    HostManifest,
+    InstalledPackages,
+    PathState,
+    PathStates,
+    UnitState,
+    UnitStates,
+)
+
+
+def test_path_states_of_real_paths(tmp_path: Path) -> None:
+    """The script runs for real: it is what every host runs."""
+    plain, link, hollow = tmp_path / "a file", tmp_path / "link", tmp_path / "hollow"
+    plain.write_text("a\n")
+    plain.chmod(0o640)
+    link.symlink_to("/somewhere/else")
+    hollow.mkdir(mode=0o700)
+    fact = PathStates()
+    command = fact.command([str(plain), str(link), str(hollow), str(tmp_path / "missing"), "/dev/null"])
+
+    output = subprocess.run(["sh", "-c", command.get_raw_value()], capture_output=True, text=True, check=True)
+    states = fact.process(output.stdout.splitlines())
+
+    owner, group = plain.owner(), plain.group()
+    assert states == {
+        str(plain): PathState(
+            "file", "640", owner, group, "87428fc522803d31065e7bce3cf03fe475096631e5e07bbd7a0fde60c4cf25c7"
+        ),
+        str(link): PathState("link", content="/somewhere/else"),
+        str(hollow): PathState("directory", "700", owner, group),
+        "/dev/null": PathState("other"),
+    }
+
+
+def test_unit_states() -> None:
+    text = """\
+Id=ssh.service
+LoadState=loaded
+ActiveState=active
+UnitFileState=enabled
+
+Id=nothing.service
+LoadState=not-found
+ActiveState=inactive
+UnitFileState="""
+
+    assert UnitStates().process(text.splitlines()) == {
+        "ssh.service": UnitState("loaded", "active", "enabled"),
+        "nothing.service": UnitState("not-found", "inactive", ""),
+    }
+
+
+def test_removed_packages_do_not_count() -> None:
+    lines = ["python3 installed", "nftables config-files", "locales not-installed"]
+
+    assert InstalledPackages().process(lines) == {"python3"}
+
+
+def test_manifest_beside_what_is_there() -> None:
+    answer = {"manifest": {"base": {}}, "files": {"/etc/x": None}, "units": {"ssh.service": "active"}}
+
+    assert HostManifest().process([json.dumps(answer)]) == answer

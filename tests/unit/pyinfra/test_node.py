@@ -1,0 +1,95 @@
+"""What is done on a node: templates and root steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from freehold.proxmox.changes import RootStep
+from freehold.pyinfra import node
+from freehold.render import render
+
+Commands = Callable[..., list[str]]
+
+LIST = ["NAME                                                         SIZE"]
+OLD = "local:vztmpl/debian-12-standard_12.2-1_amd64.tar.zst                       120.29MB"
+OFFERED = [
+    "system          debian-12-standard_12.2-1_amd64.tar.zst",
+    "system          debian-12-standard_12.12-1_amd64.tar.zst",
+    "system          debian-13-standard_13.1-2_amd64.tar.zst",
+]
+
+
+def test_a_template_that_is_there_is_kept(commands: Commands) -> None:
+    answers = {"pveam list": [*LIST, OLD], "pveam available": OFFERED}
+
+    assert commands(node.template, answers, storage="local", system="debian-12") == []
+
+
+def test_the_newest_template_is_downloaded(commands: Commands) -> None:
+    answers = {"pveam list": LIST, "pveam available": OFFERED}
+
+    assert commands(node.template, answers, storage="local", system="debian-12") == [
+        "pveam download local debian-12-standard_12.12-1_amd64.tar.zst >&2"
+    ]
+
+
+def test_a_template_that_proxmox_does_not_offer_fails_with_a_reason(commands: Commands) -> None:
+    shown = commands(node.template, {"pveam list": LIST}, storage="local", system="debian-13")
+
+    assert shown[0] == "pveam update"
+    assert "debian-13" in shown[1]
+    assert shown[1].endswith("exit 1")
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        ([], None),
+        (["debian-12-standard_12.12-1_amd64.tar.zst", "debian-12-standard_12.7-1_amd64.tar.zst"], 0),
+        (["debian-12-turnkey-core_18.0-1_amd64.tar.gz"], None),
+        (["debian-12-standard_12.7-1_arm64.tar.zst"], None),
+    ],
+)
+def test_newest(names: list[str], found: int | None) -> None:
+    assert node.newest("", "debian-12", names) == (None if found is None else names[found])
+
+
+def test_root_steps_carry_the_digest_of_the_moment(commands: Commands) -> None:
+    step = RootStep(node="pve", vmid=1060, options={"dev0": "/dev/nvidia0,gid=2107,mode=0660"})
+
+    shown = commands(
+        node.root_steps,
+        {"pvesh get /nodes/pve/lxc/1060/config": ['{"digest":"abc123","cores":2}']},
+        steps=[step],
+    )
+
+    assert shown == ["pct set 1060 --dev0 /dev/nvidia0,gid=2107,mode=0660 --digest abc123"]
+
+
+def test_minors_are_those_of_gpus() -> None:
+    assert node.nvidia_minors(["/dev/nvidia1", "/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia0"]) == [0, 1]
+
+
+def test_unit_makes_the_nodes_before_guests_start() -> None:
+    devices = ["/dev/nvidia-uvm", "/dev/nvidia0", "/dev/nvidia1"]
+
+    text = render("node/gpu-devices.service.j2", {"client": "acme", "devices": devices, "nvidia": [0, 1]})
+
+    lines = text.splitlines()
+    assert "Before=pve-guests.service" in lines
+    # -u turns the numbers after -c into minors of /dev/nvidia-uvm, so the two never stand in one call
+    assert "ExecStart=nvidia-modprobe -c 0 -c 1" in lines
+    assert "ExecStart=nvidia-modprobe -u -c 0" in lines
+    assert [line for line in lines if line.startswith("ExecStart=test")] == [
+        f"ExecStart=test -c {path}" for path in devices
+    ]
+
+
+def test_unit_of_other_makers_only_checks() -> None:
+    text = render("node/gpu-devices.service.j2", {"client": "acme", "devices": ["/dev/kfd"], "nvidia": []})
+
+    assert [line for line in text.splitlines() if line.startswith("ExecStart")] == [
+        "ExecStart=test -c /dev/kfd"
+    ]
