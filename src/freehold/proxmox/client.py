@@ -32,7 +32,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
 
 from freehold.errors import BadInputError
-from freehold.proxmox import errors, tls
+from freehold.proxmox import answers, errors, tls
 
 DEFAULT_PORT = 8006
 ATTEMPTS = 4
@@ -267,7 +267,7 @@ class PveClient:
     def _refused(self, answer: ResourceException, doing: str, where: str) -> errors.PveError:
         status = int(answer.status_code)
         if status in _GATEWAY:
-            text, _ = errors.answer_text(str(answer.content), None)
+            text, _ = answers.answer_text(str(answer.content), None)
             gone = errors.ApiUnreachableError(
                 f"The Proxmox VE API does not answer (status {status}).",
                 doing=doing,
@@ -281,7 +281,7 @@ class PveClient:
             return self._not_the_api(doing)
         # proxmoxer appends the body to the reason phrase
         reason = str(answer.content).removesuffix(f" - {answer.errors}")
-        return errors.from_answer(status, reason, answer.errors, doing=doing, where=where)
+        return answers.from_answer(status, reason, answer.errors, doing=doing, where=where)
 
     def _not_the_api(self, doing: str) -> errors.PveError:
         return errors.ApiUnreachableError(
@@ -372,7 +372,7 @@ class PveClient:
         lines = self.task_log(upid, doing=what)
         if exit_text.startswith("WARNINGS:"):
             return TaskResult(upid, tuple(line for line in lines if line.lstrip().upper().startswith("WARN")))
-        raise errors.from_task(exit_text, upid=upid, log=lines, doing=what, where=upid)
+        raise answers.from_task(exit_text, upid=upid, log=lines, doing=what, where=upid)
 
     def task_log(self, upid: str, *, doing: str | None = None) -> tuple[str, ...]:
         """Lines of a task's log, at most 2000 (``GET /nodes/{node}/tasks/{upid}/log``)."""

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from freehold.proxmox import errors
+from freehold.proxmox import answers
 from freehold.proxmox.client import PveClient
 from freehold.proxmox.privileges import Grant, Needs, grants
 
@@ -78,7 +78,7 @@ def over_ssh(run: Callable[[list[str]], Ran]) -> Root:
     def call(method: str, path: str, params: Mapping[str, str | int]) -> Any:
         ran = run(pvesh(method, path, params))
         if ran.status != 0:
-            raise errors.from_answer(
+            raise answers.from_answer(
                 500, ran.error.strip(), None, doing="preparing the node", where=f"{method} {path}"
             )
         try:
