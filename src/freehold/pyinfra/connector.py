@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from typing import Any, NoReturn
-from urllib.parse import quote
 
 from pyinfra.api import HiddenValue, StringCommand
 from pyinfra.api.exceptions import ConnectError
@@ -21,7 +20,6 @@ from typing_extensions import TypedDict, override
 from freehold.errors import FreeholdError
 from freehold.proxmox.apply import execute
 from freehold.proxmox.changes import ApiCall
-from freehold.proxmox.client import PveClient
 from freehold.pyinfra import session
 
 _SECRET_PARAMETERS = frozenset({"password"})
@@ -98,7 +96,7 @@ class PveConnector(BaseConnector):
     ) -> tuple[bool, CommandOutput]:
         """Make the call and follow its task.
 
-        On stdout: the answer of a GET as JSON, the log of the task that made a container, else its warnings.
+        On stdout: the answer of a GET as JSON, or the warnings of the task.
         On stderr: the error as JSON.
         """
         if print_input:
@@ -130,8 +128,6 @@ class PveConnector(BaseConnector):
         outcome = execute(
             client, call, doing=f"{verb} {path} for {self.host.data.get('freehold_host', self.host.name)}"
         )
-        if verb == "POST" and path.endswith("/lxc"):
-            return creation_log(client, path.split("/")[2], int(parameters["vmid"]))
         return list(outcome.warnings)
 
     @override
@@ -143,15 +139,3 @@ class PveConnector(BaseConnector):
     def get_file(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not possible: the API has no files of containers."""
         raise NotImplementedError("@pve speaks with the Proxmox VE API; use SSH for files in a container")
-
-
-def creation_log(client: PveClient, node: str, vmid: int) -> list[str]:
-    """Log of the task that made a container: it has the fingerprints of the container's SSH host keys."""
-    tasks = client.get(
-        f"/nodes/{node}/tasks", {"vmid": vmid, "typefilter": "vzcreate", "source": "all", "limit": 1}
-    )
-    if not tasks:
-        return []
-    upid = quote(str(tasks[0]["upid"]), safe="")
-    lines = client.get(f"/nodes/{node}/tasks/{upid}/log", {"limit": 5000})
-    return [str(line["t"]) for line in lines or ()]

@@ -81,7 +81,7 @@ class Reporter(BaseStateCallback):
             error = _error(meta.stderr_lines or meta.stdout_lines, title)
             self.emit(name(host), title, Status.FAILED, error.get("message", ""), error=error)
         elif meta.did_change():
-            self.emit(name(host), title, Status.CHANGED, **_output(host, meta.stdout_lines))
+            self.emit(name(host), title, Status.CHANGED, **_warnings(host, meta.stdout_lines))
         else:
             self.emit(name(host), title, Status.OK)
 
@@ -96,9 +96,9 @@ def step(state: State, op_hash: str) -> str:
     return ", ".join(sorted(state.get_op_meta(op_hash).names))
 
 
-def _output(host: Host, lines: list[str]) -> dict[str, Any]:
-    """What an API task logged: ``up`` finds there the fingerprints of a new container's SSH host keys."""
-    return {"log": lines} if "@pve" in host.groups else {}
+def _warnings(host: Host, lines: list[str]) -> dict[str, Any]:
+    """What a task of the API warned of."""
+    return {"warnings": lines} if lines and "@pve" in host.groups else {}
 
 
 def _error(lines: list[str], title: str) -> dict[str, str]:
