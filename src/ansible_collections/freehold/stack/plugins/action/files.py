@@ -13,7 +13,7 @@ from ansible.plugins.action import ActionBase
 
 from freehold import render
 from freehold.ansible import context
-from freehold.ansible.digest import managed_digest
+from freehold.ansible.digest import Keyed, managed_digest
 from freehold.errors import FreeholdError
 
 
@@ -82,7 +82,7 @@ def _expression(name: str) -> str:
     return trusted
 
 
-def _keyed(secret: bool, directory: str | None) -> context.Keyed | None:
+def _keyed(secret: bool, directory: str | None) -> Keyed | None:
     return context.keyed(directory) if secret else None
 
 

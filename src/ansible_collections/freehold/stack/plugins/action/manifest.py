@@ -26,7 +26,9 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         arguments = dict(self._task.args)
         try:
-            arguments["digest"] = context.service_digest(str(arguments.get("service")), _directory(task_vars or {}))
+            arguments["digest"] = context.service_digest(
+                str(arguments.get("service")), _directory(task_vars or {})
+            )
         except FreeholdError as error:
             raise AnsibleActionFail(
                 " ".join(part for part in (error.message + ".", error.answer, error.remedy) if part)

@@ -42,9 +42,7 @@ _raw:
 class LookupModule(LookupBase):
     """Reads from ``freehold.secrets``, never from the environment of a task."""
 
-    def run(
-        self, terms: list[str], variables: dict[str, Any] | None = None, **_options: Any
-    ) -> list[str]:
+    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **_options: Any) -> list[str]:
         """The secrets that ``terms`` name.
 
         Raises:

@@ -10,6 +10,9 @@ import pwd
 import shlex
 import tempfile
 import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -82,9 +85,9 @@ managed:
 """
 
 
-def _lookup(database, name):
+def _lookup(database: Callable[[str], Any], name: str) -> int | None:
     try:
-        return database(name)[2]
+        return int(database(name)[2])
     except KeyError:
         return None
 
@@ -92,57 +95,56 @@ def _lookup(database, name):
 class _Tree:
     """The wanted tree; ``changed`` collects paths."""
 
-    def __init__(self, module, wanted):
+    def __init__(self, module: AnsibleModule, wanted: dict[str, list[dict[str, Any]]]) -> None:
         self.module = module
         self.wanted = wanted
-        self.changed = []
-        self.diff = []
+        self.changed: list[str] = []
+        self.diff: list[dict[str, str]] = []
 
-    def owner(self, entry):
+    def owner(self, entry: dict[str, Any]) -> tuple[int, int]:
         uid, gid = _lookup(pwd.getpwnam, entry["owner"]), _lookup(grp.getgrnam, entry["group"])
         # On a new host in check mode, an earlier task would have made them.
         if (uid is None or gid is None) and not self.module.check_mode:
             self.module.fail_json(
                 msg="{path}: user {owner} or group {group} does not exist on this host".format(**entry)
             )
-        return uid, gid
+        return -1 if uid is None else uid, -1 if gid is None else gid
 
-    def attributes(self, entry):
-        """Owner and mode of what exists; whether they changed."""
-        uid, gid = self.owner(entry)
-        mode = int(entry["mode"], 8)
-        state = os.stat(entry["path"])
-        is_now = (state.st_uid, state.st_gid, state.st_mode & 0o7777)
-        if is_now == (uid, gid, mode):
+    def attributes(self, entry: dict[str, Any]) -> None:
+        """Give owner and mode to what exists."""
+        path, (uid, gid), mode = Path(entry["path"]), self.owner(entry), int(entry["mode"], 8)
+        state = path.stat()
+        now = (state.st_uid, state.st_gid, state.st_mode & 0o7777)
+        if now == (uid, gid, mode):
             return
         self.note(entry["path"])
         self.diff.append(
-            {
-                "before_header": entry["path"],
-                "after_header": entry["path"],
-                "before": "owner {0}:{1} mode {2:04o}\n".format(*is_now),
+            _headers(entry)
+            | {
+                "before": "owner {}:{} mode {:04o}\n".format(*now),
                 "after": f"owner {uid}:{gid} mode {mode:04o}\n",
             }
         )
         if not self.module.check_mode:
-            os.chown(entry["path"], uid, gid)
-            os.chmod(entry["path"], mode)
+            os.chown(path, uid, gid)
+            path.chmod(mode)
 
-    def note(self, path):
+    def note(self, path: str) -> None:
         if path not in self.changed:
             self.changed.append(path)
 
-    def directories(self):
+    def directories(self) -> None:
         for entry in self.wanted["directories"]:
-            if not os.path.isdir(entry["path"]):
+            path = Path(entry["path"])
+            if not path.is_dir():
                 self.note(entry["path"])
                 if self.module.check_mode:
                     continue
-                os.makedirs(entry["path"], mode=0o700)
+                path.mkdir(mode=0o700, parents=True)
             self.attributes(entry)
 
-    def files(self):
-        staged = []
+    def files(self) -> None:
+        staged: list[tuple[Path, str]] = []
         try:
             for entry in self.wanted["files"]:
                 before = _read(entry["path"])
@@ -154,61 +156,65 @@ class _Tree:
                 self.diff.append(_difference(entry, before, after))
                 if not self.module.check_mode:
                     staged.append((self.stage(entry, after), entry["path"]))
-            for new, path in staged:
-                os.replace(new, path)
-            staged = []
+            while staged:
+                new, path = staged[0]
+                new.replace(path)
+                staged.pop(0)
         finally:
             for new, _path in staged:
-                os.unlink(new)
+                new.unlink()
 
-    def stage(self, entry, content):
+    def stage(self, entry: dict[str, Any], content: bytes) -> Path:
         uid, gid = self.owner(entry)
-        folder, name = os.path.split(entry["path"])
+        path = Path(entry["path"])
         # The name keeps its ending: commands that check a file may go by it.
-        handle, new = tempfile.mkstemp(dir=folder, prefix=".freehold-", suffix="-" + name)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".freehold-", suffix="-" + path.name)
+        new = Path(name)
         try:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
             os.chown(new, uid, gid)
-            os.chmod(new, int(entry["mode"], 8))
+            new.chmod(int(entry["mode"], 8))
             if entry["validate"]:
-                self.validate(entry, new)
+                self.validate(entry, name)
         except BaseException:
-            os.unlink(new)
+            new.unlink()
             raise
         return new
 
-    def validate(self, entry, new):
+    def validate(self, entry: dict[str, Any], new: str) -> None:
         command = [part.replace("%s", new) for part in shlex.split(entry["validate"])]
         code, out, err = self.module.run_command(command)
         if code:
+            # What a command says of a file with secrets may quote them.
             said = "" if entry["secret"] else (err or out).strip().replace(new, entry["path"])[-2000:]
             self.module.exit_json(
                 failed=True,
-                msg="The new {0} does not pass its check ({1}); no file was replaced. {2}".format(
-                    entry["path"], entry["validate"], said
-                ),
+                msg=f"The new {entry['path']} does not pass its check ({entry['validate']}); "
+                f"no file was replaced. {said}",
             )
 
 
-def _read(path):
+def _read(path: str) -> bytes | None:
     try:
-        with open(path, "rb") as stream:
-            return stream.read()
+        return Path(path).read_bytes()
     except FileNotFoundError:
         return None
 
 
-def _difference(entry, before, after):
-    headers = {"before_header": entry["path"], "after_header": entry["path"]}
+def _headers(entry: dict[str, Any]) -> dict[str, str]:
+    return {"before_header": entry["path"], "after_header": entry["path"]}
+
+
+def _difference(entry: dict[str, Any], before: bytes | None, after: bytes) -> dict[str, str]:
     if entry["secret"]:
-        return dict(headers, before="", after="(holds secrets: differences are not shown)\n")
-    return dict(headers, before=(before or b"").decode("utf-8", "replace"), after=after.decode("utf-8"))
+        return _headers(entry) | {"before": "", "after": "(holds secrets: differences are not shown)\n"}
+    return _headers(entry) | {"before": (before or b"").decode("utf-8", "replace"), "after": after.decode()}
 
 
-def main():
+def main() -> None:
     """Bring the tree to the host."""
     entry = {
         "owner": {"type": "str", "default": "root"},
@@ -242,7 +248,9 @@ def main():
         supports_check_mode=True,
     )
     if not module.params["payload"]:
-        module.fail_json(msg="freehold.stack.files runs through its action plugin; install the freehold package here")
+        module.fail_json(
+            msg="freehold.stack.files runs through its action plugin; install the freehold package here"
+        )
     tree = _Tree(module, json.loads(zlib.decompress(base64.b64decode(module.params["payload"]))))
     tree.directories()
     tree.files()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -37,33 +39,33 @@ EXAMPLES = r"""
     units: [caddy.service]
 """
 
-PATH = "/etc/freehold/manifest.json"
+PATH = Path("/etc/freehold/manifest.json")
 
 
-def _read():
+def _read() -> dict[str, Any]:
     try:
-        with open(PATH, encoding="utf-8") as stream:
-            return json.load(stream)
+        found = json.loads(PATH.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         # An unreadable manifest says nothing that can be kept: each section is written anew by its owner.
         return {}
+    return found if isinstance(found, dict) else {}
 
 
-def _write(manifest):
-    folder = os.path.dirname(PATH)
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    handle, new = tempfile.mkstemp(dir=folder, prefix=".manifest-")
+def _write(manifest: dict[str, Any]) -> None:
+    PATH.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=PATH.parent, prefix=".manifest-")
+    new = Path(name)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             json.dump(manifest, stream, indent=1, sort_keys=True)
             stream.write("\n")
-        os.replace(new, PATH)  # mkstemp made it 0600
+        new.replace(PATH)  # mkstemp made it 0600
     except BaseException:
-        os.unlink(new)
+        new.unlink()
         raise
 
 
-def main():
+def main() -> None:
     """Merge the section into the manifest."""
     module = AnsibleModule(
         argument_spec={
@@ -77,7 +79,7 @@ def main():
     section = {
         "digest": module.params["digest"],
         "files": module.params["files"],
-        "units": {unit: "active" for unit in module.params["units"]},
+        "units": dict.fromkeys(module.params["units"], "active"),
     }
     manifest = _read()
     services = manifest.setdefault("services", {})

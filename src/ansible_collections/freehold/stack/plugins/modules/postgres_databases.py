@@ -8,6 +8,8 @@ import hmac
 import json
 import os
 import subprocess
+from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -68,7 +70,7 @@ SELECT json_build_object(
 _EXTENSIONS = "SELECT coalesce(json_agg(extname), '[]') FROM pg_extension;"
 
 
-def verifier(password, salt, iterations):
+def verifier(password: str, salt: bytes, iterations: int) -> str:
     """A SCRAM-SHA-256 verifier as C(pg_authid.rolpassword) holds it (RFC 5803; PostgreSQL 17, 53.8)."""
     salted = hashlib.pbkdf2_hmac("sha256", password.encode("ascii"), salt, iterations)
     stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
@@ -77,7 +79,7 @@ def verifier(password, salt, iterations):
     return f"SCRAM-SHA-256${iterations}:{parts[0]}${parts[1]}:{parts[2]}"
 
 
-def fits(password, recorded):
+def fits(password: str, recorded: str) -> bool:
     """Whether the recorded verifier is one of this password."""
     try:
         method, parameters, _keys = recorded.split("$")
@@ -89,22 +91,22 @@ def fits(password, recorded):
         return False
 
 
-def identifier(name):
+def identifier(name: str) -> str:
     """A quoted SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
-def literal(text):
+def literal(text: str) -> str:
     """A quoted SQL literal (C(standard_conforming_strings) is on)."""
     return "'" + text.replace("'", "''") + "'"
 
 
 class _Server:
-    def __init__(self, module):
+    def __init__(self, module: AnsibleModule) -> None:
         self.module = module
-        self.done = []
+        self.done: list[str] = []
 
-    def ask(self, sql, database="postgres"):
+    def ask(self, sql: str, database: str = "postgres") -> str:
         """Run SQL that goes in by standard input; the process list shows no statement."""
         answer = subprocess.run(
             ["psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-d", database, "-f", "-"],
@@ -122,14 +124,14 @@ class _Server:
             self.module.fail_json(msg=f"PostgreSQL refused: {answer.stderr.strip()}", done=self.done)
         return answer.stdout
 
-    def make(self, words, sql, database="postgres"):
+    def make(self, words: str, sql: str, database: str = "postgres") -> None:
         """Run a change, except in check mode."""
         if not self.module.check_mode:
             self.ask(sql, database)
         self.done.append(words)
 
 
-def _apply(server, databases):
+def _apply(server: _Server, databases: list[dict[str, Any]]) -> None:
     state = json.loads(server.ask(_STATE))
     for wanted in databases:
         name = wanted["name"]
@@ -150,7 +152,7 @@ def _apply(server, databases):
                 )
 
 
-def _user(server, wanted, roles):
+def _user(server: _Server, wanted: dict[str, Any], roles: dict[str, str]) -> None:
     name, password = wanted["name"], wanted["password"]
     if fits(password, roles.get(name, "")):
         return
@@ -161,7 +163,7 @@ def _user(server, wanted, roles):
         server.make(f"user {name}", f"CREATE ROLE {identifier(name)} LOGIN PASSWORD {secret};")
 
 
-def main():
+def main() -> None:
     """Hold the wanted databases against the server's and make what is missing."""
     module = AnsibleModule(
         argument_spec={
@@ -184,7 +186,7 @@ def main():
     if not all(database["password"].isascii() for database in databases):
         module.fail_json(msg="A password has characters outside ASCII, which SCRAM would have to normalise.")
     server = _Server(module)
-    if module.check_mode and not os.path.exists("/run/postgresql/.s.PGSQL.5432"):
+    if module.check_mode and not Path("/run/postgresql/.s.PGSQL.5432").exists():
         # On a new host, an earlier task would have made and started the server.
         server.done = [f"database {database['name']}" for database in databases]
     else:

@@ -1,0 +1,169 @@
+"""Proof of the gateway: what people's browsers meet, and what nobody should."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from testinfra.host import Host as Machine
+
+from freehold.layout.types import Host, Layout, ServicePlacement
+
+ROOT_CERTIFICATE = "/var/lib/caddy/pki/authorities/local/root.crt"
+
+# Runs on the gateway itself, so that the proof does not depend on where the controller stands.
+_REQUEST = """
+import http.client, json, socket, ssl, sys
+ask = json.loads(sys.argv[1])
+connection = http.client.HTTPConnection(ask["name"], timeout=20)
+connection.sock = socket.create_connection((ask["address"], ask["port"]), timeout=20)
+try:
+    if ask["authority"]:
+        trust = ssl.create_default_context(cafile=ask["authority"])
+        connection.sock = trust.wrap_socket(connection.sock, server_hostname=ask["name"])
+    connection.request("GET", ask["path"], headers={"User-Agent": "freehold-proof"})
+    answer = connection.getresponse()
+    print(json.dumps({"status": answer.status, "headers": {name.lower(): text for name, text in answer.getheaders()},
+                      "body": answer.read(200000).decode("utf-8", "replace")}))
+except ssl.SSLError as error:
+    print(json.dumps({"refused": str(error)}))
+"""
+
+
+@dataclass
+class Gateway:
+    """Asks the gateway by name."""
+
+    machine: Machine
+    address: str
+
+    def get(self, name: str, path: str = "/", *, tls: bool = True) -> dict[str, Any]:
+        """Status, headers and body of an answer; ``refused`` where TLS did not come about."""
+        ask = {
+            "name": name,
+            "path": path,
+            "address": self.address,
+            "port": 443 if tls else 80,
+            "authority": ROOT_CERTIFICATE if tls else None,
+        }
+        answer: dict[str, Any] = json.loads(
+            self.machine.check_output("python3 -c %s %s", _REQUEST, json.dumps(ask))
+        )
+        return answer
+
+
+@pytest.fixture
+def gateway(host: Machine, this_host: Host) -> Gateway:
+    return Gateway(host, str(this_host.address))
+
+
+@pytest.fixture
+def sites(layout: Layout) -> list[str]:
+    return [layout.domain, *(route.fqdn for route in layout.routes)]
+
+
+def test_runs_as_its_own_user(host: Machine) -> None:
+    unit = host.service("caddy.service")
+
+    assert unit.is_running
+    assert unit.is_enabled
+    assert host.check_output("systemctl show -P User caddy.service") == "caddy"
+
+
+def test_every_name_has_a_certificate_of_the_internal_authority(gateway: Gateway, sites: list[str]) -> None:
+    for name in sites:
+        assert "refused" not in gateway.get(name), name
+
+
+def test_other_names_get_no_certificate(gateway: Gateway) -> None:
+    assert "refused" in gateway.get("elsewhere.example")
+
+
+def test_every_site_sends_the_security_headers(gateway: Gateway, sites: list[str]) -> None:
+    for name in sites:
+        headers = gateway.get(name)["headers"]
+        assert headers["strict-transport-security"].startswith("max-age="), name
+        assert headers["x-content-type-options"] == "nosniff", name
+        assert headers["x-frame-options"] == "SAMEORIGIN", name
+        assert headers["referrer-policy"] == "same-origin", name
+        assert "server" not in headers, name
+
+
+def test_plain_http_leads_to_https(gateway: Gateway, sites: list[str]) -> None:
+    for name in sites:
+        answer = gateway.get(name, "/some/path?a=b", tls=False)
+        assert answer["status"] == 308
+        assert answer["headers"]["location"] == f"https://{name}/some/path?a=b"
+
+
+def test_plain_http_knows_no_other_names(gateway: Gateway) -> None:
+    assert gateway.get("elsewhere.example", tls=False)["status"] == 404
+
+
+def test_every_application_answers_behind_its_name(gateway: Gateway, layout: Layout) -> None:
+    for route in layout.routes:
+        assert gateway.get(route.fqdn)["status"] < 500, route.fqdn
+
+
+def test_the_domain_lists_every_application(gateway: Gateway, layout: Layout) -> None:
+    page = gateway.get(layout.domain)
+
+    assert page["status"] == 200
+    assert page["headers"]["content-security-policy"].startswith("default-src 'none'")
+    for route in layout.routes:
+        assert f'href="https://{route.fqdn}/"' in page["body"]
+
+
+def test_the_domain_serves_nothing_else(gateway: Gateway, layout: Layout) -> None:
+    for path in ("/index.html/..", "/root.key", "/ca.crt/../root.key", "/%2e%2e/Caddyfile", "/Caddyfile"):
+        assert gateway.get(layout.domain, path)["status"] in {308, 400, 404}, path
+
+
+def test_the_authority_can_be_downloaded(gateway: Gateway, host: Machine, layout: Layout) -> None:
+    answer = gateway.get(layout.domain, "/ca.crt")
+
+    assert answer["status"] == 200
+    assert answer["body"] == host.file(ROOT_CERTIFICATE).content_string
+
+
+def test_the_authoritys_key_is_private(host: Machine) -> None:
+    key = host.file("/var/lib/caddy/pki/authorities/local/root.key")
+
+    assert (key.user, key.mode) == ("caddy", 0o600)
+    assert host.file("/var/lib/caddy").mode == 0o700
+
+
+def test_only_declared_ports_listen(host: Machine, this_host: Host, service: ServicePlacement) -> None:
+    listeners = [line.split()[4] for line in host.check_output("ss -Hltnu").splitlines()]
+    open_to_others = {
+        entry
+        for entry in listeners
+        if not entry.startswith(("127.", "[::1]", "[fe80")) and entry[-3:] != ":22"
+    }
+
+    assert open_to_others == {f"{this_host.address}:{port}" for port in service.ports.values()}
+
+
+def test_the_admin_interface_is_no_port(host: Machine) -> None:
+    assert not host.socket("tcp://127.0.0.1:2019").is_listening
+    assert host.file("/run/caddy").mode == 0o700
+
+
+def test_the_access_log_keeps_no_queries_and_no_headers(
+    gateway: Gateway, host: Machine, layout: Layout
+) -> None:
+    gateway.get(layout.domain, "/proof-of-the-log?token=never-in-a-log")
+    log = host.file("/var/log/caddy/access.log")
+
+    assert "/proof-of-the-log" in log.content_string
+    assert "never-in-a-log" not in log.content_string
+    assert "freehold-proof" not in log.content_string
+    assert log.mode == 0o640
+
+
+def test_the_unit_is_hardened(host: Machine) -> None:
+    result = host.run("systemd-analyze security --no-pager --threshold=20 caddy.service")
+
+    assert result.rc == 0, result.stdout

@@ -1,0 +1,143 @@
+"""Proof of PostgreSQL: who gets in, with what, and how the data lies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from testinfra.host import Host as Machine
+
+from freehold.layout.types import Host, Layout, ServicePlacement
+
+# The first message of PostgreSQL's protocol (version 3.0) and the server's answer: "R 10" asks for SCRAM, "E" refuses.
+_KNOCK = """
+import socket, struct, sys
+address, user, database = sys.argv[1:]
+try:
+    door = socket.create_connection((address, 5432), timeout=4)
+except OSError:
+    print("unreachable")
+    raise SystemExit
+pairs = b"".join(part.encode() + b"\\0" for part in ("user", user, "database", database)) + b"\\0"
+door.sendall(struct.pack("!ii", len(pairs) + 8, 196608) + pairs)
+head = door.recv(9)
+print("scram" if head[:1] == b"R" and struct.unpack("!i", head[5:9])[0] == 10 else "refused")
+"""
+
+
+def _knock(machine: Machine, address: object, user: str, database: str) -> str:
+    return str(machine.check_output("python3 -c %s %s %s %s", _KNOCK, str(address), user, database))
+
+
+def _ask(host: Machine, sql: str, database: str = "postgres") -> Any:
+    text = host.check_output(
+        "cd / && runuser -u postgres -- psql -XAtq -d %s -c %s",
+        database,
+        f"SELECT json_agg(answer) FROM ({sql}) answer",
+    )
+    return json.loads(text) if text else []
+
+
+@pytest.fixture
+def databases(service: ServicePlacement) -> list[dict[str, Any]]:
+    return list(service.variables["postgres_databases"])
+
+
+def test_runs(host: Machine) -> None:
+    assert host.service("postgresql@17-main.service").is_running
+    assert host.check_output("systemctl show -P User postgresql@17-main.service") == "postgres"
+
+
+def test_only_declared_ports_listen(host: Machine, this_host: Host, service: ServicePlacement) -> None:
+    listeners = [line.split()[4] for line in host.check_output("ss -Hltnu").splitlines()]
+    open_to_others = {
+        entry
+        for entry in listeners
+        if not entry.startswith(("127.", "[::1]", "[fe80")) and entry[-3:] != ":22"
+    }
+
+    assert open_to_others == {f"{this_host.address}:{port}" for port in service.ports.values()}
+
+
+def test_data_lies_on_volumes_of_their_own(host: Machine, this_host: Host) -> None:
+    assert this_host.volumes
+    for volume in this_host.volumes:
+        assert host.run("mountpoint -q %s", volume.path).rc == 0, volume.path
+    assert host.check_output("stat -c %%U:%%a /var/lib/postgresql/17/main") == "postgres:700"
+
+
+def test_pages_carry_checksums_and_text_sorts_the_same_everywhere(host: Machine) -> None:
+    assert _ask(host, "SELECT current_setting('data_checksums') AS on") == [{"on": "on"}]
+    assert {row["datlocprovider"] for row in _ask(host, "SELECT datlocprovider FROM pg_database")} == {"b"}
+
+
+def test_every_database_belongs_to_its_user_and_has_its_extensions(
+    host: Machine, databases: list[dict[str, Any]]
+) -> None:
+    owners = {
+        row["datname"]: row["owner"]
+        for row in _ask(host, "SELECT datname, pg_get_userbyid(datdba) AS owner FROM pg_database")
+    }
+    for database in databases:
+        installed = {
+            row["extname"] for row in _ask(host, "SELECT extname FROM pg_extension", database["name"])
+        }
+        assert owners[database["name"]] == database["name"]
+        assert set(database["extensions"]) <= installed
+
+
+def test_users_of_services_have_no_power_beyond_their_database(
+    host: Machine, databases: list[dict[str, Any]]
+) -> None:
+    rows = _ask(host, "SELECT rolname, rolsuper OR rolcreaterole OR rolcreatedb AS power FROM pg_roles")
+    power = {row["rolname"]: row["power"] for row in rows}
+    for database in databases:
+        assert power[database["name"]] is False
+    opened = _ask(
+        host,
+        "SELECT datname FROM pg_database WHERE has_database_privilege('public', oid, 'CONNECT')",
+    )
+    assert not {row["datname"] for row in opened} & {database["name"] for database in databases}
+
+
+def test_passwords_are_kept_as_scram_verifiers(host: Machine) -> None:
+    kept = _ask(host, "SELECT rolpassword FROM pg_authid WHERE rolpassword IS NOT NULL")
+
+    assert all(row["rolpassword"].startswith("SCRAM-SHA-256$") for row in kept)
+    assert _ask(host, "SELECT current_setting('password_encryption') AS kind") == [{"kind": "scram-sha-256"}]
+
+
+def test_a_service_reaches_its_own_database_and_is_asked_for_its_password(
+    this_host: Host, databases: list[dict[str, Any]], layout: Layout, machine: Callable[[str], Machine]
+) -> None:
+    for database in databases:
+        own = machine(layout.service(database["owner_service"]).host)
+        assert _knock(own, this_host.address, database["name"], database["name"]) == "scram"
+        assert _knock(own, this_host.address, database["name"], "postgres") == "refused"
+        assert _knock(own, this_host.address, "postgres", database["name"]) == "refused"
+
+
+def test_other_hosts_do_not_get_in(
+    this_host: Host, databases: list[dict[str, Any]], layout: Layout, machine: Callable[[str], Machine]
+) -> None:
+    allowed = {layout.service(database["owner_service"]).host for database in databases}
+    for other in {host.name for host in layout.hosts} - allowed - {this_host.name}:
+        for database in databases:
+            answer = _knock(machine(other), this_host.address, database["name"], database["name"])
+            assert answer in {"refused", "unreachable"}, other
+
+
+def test_logs_hold_no_queries(host: Machine) -> None:
+    host.run("cd / && runuser -u postgres -- psql -XAtq -c %s", "SELECT 'never-in-a-log' FROM nowhere")
+    log = host.check_output("cat /var/log/postgresql/postgresql-17-main.log")
+
+    assert 'relation "nowhere" does not exist' in log
+    assert "never-in-a-log" not in log
+
+
+def test_the_unit_is_hardened(host: Machine) -> None:
+    result = host.run("systemd-analyze security --no-pager --threshold=20 postgresql@17-main.service")
+
+    assert result.rc == 0, result.stdout
