@@ -50,7 +50,9 @@ class LxcBackend:
     def container(self, vmid: int) -> Container:
         """The LXC container of a guest, whether it exists or not."""
         with self._lock:
-            return self._containers.setdefault(vmid, Container(self.paths.lxc, f"fhlab-{vmid}"))
+            return self._containers.setdefault(
+                vmid, Container(self.paths.lxc, self.network.container_name(vmid))
+            )
 
     def create(
         self, guest: Guest, template: Path, *, ssh_public_keys: str | None, password: str | None, log: Log
@@ -91,7 +93,7 @@ class LxcBackend:
             config = guest.config
             cores = int(config["cores"]) if "cores" in config else None
             specification = Specification(
-                name=f"fhlab-{guest.vmid}",
+                name=self.network.container_name(guest.vmid),
                 hostname=self._hostname(guest),
                 rootfs=overlay.rootfs,
                 ids=GUEST_IDS,
@@ -152,7 +154,7 @@ class LxcBackend:
         self.container(guest.vmid).kill()
         for volume in guest.volumes.values():
             Overlay(volume).destroy()  # of a volume that is no overlay, the folder alone
-        shutil.rmtree(self.paths.lxc / f"fhlab-{guest.vmid}", ignore_errors=True)
+        shutil.rmtree(self.container(guest.vmid).folder, ignore_errors=True)
         with self._lock:
             for memory in (self._containers, self._cpu, self._disk, self._roots):
                 memory.pop(guest.vmid, None)
@@ -285,7 +287,7 @@ class LxcBackend:
         ]
 
     def _device_folder(self, vmid: int) -> Path:
-        return self.paths.lxc / f"fhlab-{vmid}" / "passthrough"
+        return self.container(vmid).folder / "passthrough"
 
     def _device(self, vmid: int, index: int, value: str) -> Mount:
         """A device node with the owner and mode that ``devN`` asks for, to be bound into the container's /dev.
@@ -308,7 +310,7 @@ class LxcBackend:
         return Mount(node, path, read_only=options.get("deny-write") == "1", is_file=True)
 
     def _node_device(self, path: str) -> os.stat_result | None:
-        pid = Container(self.paths.lxc, "fhlab-node").pid()
+        pid = Container(self.paths.lxc, self.network.container_name("node")).pid()
         if pid is None or not path.startswith("/dev/"):
             return None
         try:

@@ -76,6 +76,10 @@ class LabNetwork:
         """The host side of a container's network interface (15 characters at most)."""
         return f"{self.veth}{vmid}i{index}"
 
+    def container_name(self, guest: int | str) -> str:
+        """The name of a container for LXC, unlike that of any other lab's on this machine."""
+        return f"{self.bridge}-{guest}"
+
     def ensure(self) -> bool:
         """Make the bridge, its address, forwarding and the packet rules; what is there stays.
 

@@ -50,7 +50,7 @@ class LabNode:
         self.paths = paths
         self.network = network
         self.overlay = Overlay(paths.node)
-        self.container = Container(paths.lxc, "fhlab-node")
+        self.container = Container(paths.lxc, network.container_name("node"))
 
     @property
     def host_key(self) -> str:
@@ -92,7 +92,7 @@ class LabNode:
                 os.chown(folder, NODE_IDS.root, NODE_IDS.root)
         self.container.start(
             Specification(
-                name="fhlab-node",
+                name=self.container.name,
                 hostname=NAME,
                 rootfs=self.overlay.rootfs,
                 ids=NODE_IDS,

@@ -79,7 +79,11 @@ NODE = Template("freehold-lab-node-13_amd64.tar.zst", "trixie", "13", ("python3"
 
 def missing(folder: Path) -> list[Template]:
     """The templates that have yet to be built."""
-    return [template for template in (*OFFERED, NODE) if not (folder / template.name).exists()]
+    return [
+        template
+        for template in (*OFFERED, NODE)
+        if not ((folder / template.name).exists() and checksum_file(folder, template).exists())
+    ]
 
 
 def checksum_file(folder: Path, template: Template) -> Path:
@@ -107,7 +111,7 @@ def build(folder: Path, template: Template) -> float:
     began = time.monotonic()
     partial = folder / f".partial-{template.name}"
     with tempfile.TemporaryDirectory(prefix="freehold-lab-") as scratch:
-        args = ["mmdebstrap", "--variant=minbase", "--skip=cleanup/apt/lists"]
+        args = ["mmdebstrap", "--variant=minbase", "--skip=cleanup/apt/lists", "--dpkgopt=force-unsafe-io"]
         args += [f"--include={','.join((*PACKAGES, *template.extra))}", *_hooks(Path(scratch))]
         args += [template.suite, str(partial)]
         result = subprocess.run(
