@@ -169,7 +169,8 @@ def pin(pins: Path, host: str, address: str, trusted: set[str], *, deadline: int
         UnreachableError: The host does not answer in time.
         HostKeyError: None of the keys shown has a trusted fingerprint.
     """
-    shown = _scan(host, address, deadline)
+    # ed25519 first: with an RSA key pinned, paramiko asks for the signature that OpenSSH 10 no longer makes
+    shown = sorted(_scan(host, address, deadline), key=lambda key: key[0] != "ssh-ed25519")
     for kind, key in shown:
         if fingerprint(key) in trusted:
             lines = pins.read_text(encoding="utf-8").splitlines() if pins.is_file() else []
