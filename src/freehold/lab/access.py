@@ -186,6 +186,8 @@ class Access:
         """Privileges of a user or token on a path; the value says whether it propagates."""
         if user == ROOT:
             return dict.fromkeys(builtin_roles()["Administrator"], 1)
+        if not path:
+            return {}
         token = self.state.data["tokens"].get(user) if "!" in user else None
         if "!" in user:
             if token is None:

@@ -290,8 +290,10 @@ FORMATS: dict[str, Check] = {
     "disk-size": _pattern(r"\d+(\.\d+)?[KMGT]?", "unable to parse size '{value}'"),
     "dns-name": _dns_name,
     "email": _email,
+    "email-or-username": _any,
     "ip": _any_ip,
     "ipv4": _ipv4,
+    "ipv4mask": _any,
     "ipv6": _ipv6,
     "lxc-ip-with-ll-iface": _nameserver,
     "mac-addr": _mac,
@@ -336,6 +338,7 @@ FORMATS: dict[str, Check] = {
     "pve-userid": _pattern(
         r"[^\s:/]+@[A-Za-z][A-Za-z0-9.\-_]+", "value '{value}' does not look like a valid user name"
     ),
+    "pve-vlan-id-or-range": _pattern(r"\d+(?:-\d+)?", "invalid VLAN configuration '{value}'"),
     "pve-vmid": _vmid,
     "pve-volume-id": _volume_id,
     "pve-volume-id-or-absolute-path": _absolute_or_volume,
@@ -343,6 +346,7 @@ FORMATS: dict[str, Check] = {
     "pve-storage-server": _any,
     "pve-storage-vgname": _any,
     "pve-storage-zfs-blocksize": _any,
+    "storage-pair": _any,
     "string": _any,
     "urlencoded": _any,
 }

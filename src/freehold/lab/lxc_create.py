@@ -83,10 +83,9 @@ def check_ssh_keys(text: str) -> None:
 def create(call: Call) -> str:
     """``POST /nodes/{node}/lxc``."""
     lab, vmid, user = call.lab, call.vmid, call.user
-    if call.flag("restore"):
-        lab.storages.check_volume_access(lab.access, user, vmid, call.params["ostemplate"], "backup")
-        raise failed("the lab does not restore backups")
-    check_free(lab, vmid)
+    restore = call.flag("restore")
+    if not (restore and call.flag("force")):
+        check_free(lab, vmid)
     if keys := call.get("ssh-public-keys"):
         check_ssh_keys(keys)
     pool = call.get("pool")
@@ -104,7 +103,9 @@ def create(call: Call) -> str:
     check_modify(lab, user, vmid, pool, {}, given, unprivileged=unprivileged)
     if not unprivileged:
         lab.access.check(user, "/", "Sys.Modify")
-    lab.storages.check_volume_access(lab.access, user, vmid, template, "vztmpl")
+    lab.storages.check_volume_access(lab.access, user, vmid, template, "backup" if restore else "vztmpl")
+    if restore:
+        raise PveError(501, "the lab does not restore backups")
     mounts = {
         key: f"{default}:{value}" if re.fullmatch(r"\d+(\.\d+)?", value) else value
         for key, value in given.items()
@@ -169,7 +170,9 @@ class _Create:
                     data["pools"][self.pool]["vms"].append(vmid)
         if self.call.flag("ha-managed"):
             log("Add as HA resource")
-            log(f"command 'ha-manager add ct:{vmid} --state stopped' failed: the lab has no HA manager")
+            command = f"ha-manager add ct:{vmid} --state stopped"
+            why = "No such file or directory at /usr/share/perl5/PVE/Cmd.pm line 174."
+            log(f"command '{command}' failed: open3: exec of {command} failed: {why}")
         if self.call.flag("start"):
             from freehold.lab.lxc_power import start_task
 

@@ -174,21 +174,31 @@ def _copy(call: Call, source: Config, new: int, storage: str | None, made: list[
 
 
 def convert(call: Call) -> None:
-    """``POST /nodes/{node}/lxc/{vmid}/template``: answers nothing; the work is done when it answers."""
+    """``POST /nodes/{node}/lxc/{vmid}/template``: answers nothing; a task does the work."""
     lab, vmid = call.lab, call.vmid
-    with lab.guests.locked(vmid):
-        config = lab.guests.load(vmid)
-        config.check_lock()
-        if config.current.get("template") == "1":
-            raise failed("you can't convert a template to a template")
-        if lab.running(vmid):
-            raise failed("you can't convert a CT to template if the CT is running")
-        for key, mount in config.volumes().items():
-            known = lab.storages.known(mount.volume)
-            if known and known["format"] == "raw" and is_mount(key):
-                new = mount.volume.replace("/vm-", "/base-")
-                lab.storages.rename(mount.volume, new)
-                mount.parts["volume"] = new
-                config.current[key] = mount.text()
-        config.current["template"] = "1"
-        lab.guests.save(vmid, config)
+    _check_convert(lab, vmid)
+
+    def work(_log: Log) -> None:
+        with lab.guests.locked(vmid):
+            config = _check_convert(lab, vmid)
+            for key, mount in config.volumes().items():
+                known = lab.storages.known(mount.volume)
+                if known and known["format"] == "raw" and is_mount(key):
+                    new = mount.volume.replace("/vm-", "/base-")
+                    lab.storages.rename(mount.volume, new)
+                    mount.parts["volume"] = new
+                    config.current[key] = mount.text()
+            config.current["template"] = "1"
+            lab.guests.save(vmid, config)
+
+    lab.tasks.start("vztemplate", str(vmid), call.user, work)
+
+
+def _check_convert(lab: Lab, vmid: int) -> Config:
+    config = lab.guests.load(vmid)
+    config.check_lock()
+    if config.current.get("template") == "1":
+        raise failed("you can't convert a template to a template")
+    if lab.running(vmid):
+        raise failed("you can't convert a CT to template if the CT is running")
+    return config

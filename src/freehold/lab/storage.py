@@ -247,7 +247,7 @@ class Storages:
         if kind in _FOLDERS:
             if kind != content:
                 raise failed(f"unable to use volume {volume} - content type needs to be '{content}'")
-            if user != ROOT:
+            if user != ROOT and not access.has(user, f"/storage/{storage}", "Datastore.Allocate"):
                 access.check(
                     user, f"/storage/{storage}", "Datastore.AllocateSpace", "Datastore.Audit", any_of=True
                 )

@@ -93,12 +93,11 @@ def _is_ip(text: str) -> bool:
 
 
 class _Bare(web.Response):
-    """An answer that has no Content-Type when its body is empty."""
+    """An answer without a Content-Type."""
 
     async def _prepare_headers(self) -> None:
         await super()._prepare_headers()
-        if not self.body:
-            self.headers.popall("Content-Type", None)
+        self.headers.popall("Content-Type", None)
 
 
 async def _answer(request: web.Request) -> web.StreamResponse:

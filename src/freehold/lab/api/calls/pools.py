@@ -137,7 +137,7 @@ def delete(call: Call) -> Any:
         inside = next(
             (f"pool '{other}'" for other in sorted(data["pools"]) if other.startswith(name + "/")), None
         )
-        inside = inside or next((f"VM {vmid}" for vmid in entry["vms"]), None)
+        inside = inside or next((f"VM {vmid}" for vmid in entry["vms"] if call.lab.guests.exists(vmid)), None)
         inside = inside or next((f"storage '{storage}'" for storage in entry["storage"]), None)
         if inside:
             raise failed(f"delete pool failed: pool '{name}' is not empty (contains {inside})")

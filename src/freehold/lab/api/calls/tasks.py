@@ -67,7 +67,8 @@ def tasks(call: Call) -> Any:
     if wanted := split_list(call.get("statusfilter") or ""):
         found = [task for task in found if not task.running and _status_type(task) in wanted]
     start, limit = call.number("start"), call.number("limit", 50)
-    return Extra([_listed(task) for task in found[start : start + limit]], {"total": len(found)})
+    shown = [_listed(task) for task in found[start : start + limit]]
+    return Extra(shown, {"total": len(found)} if found else {})
 
 
 @endpoint("GET /cluster/tasks")
