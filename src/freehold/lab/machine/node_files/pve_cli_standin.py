@@ -289,6 +289,10 @@ def pveum(words: list[str], options: Options) -> None:
     """``pveum``."""
     name, entry, rest = lookup(PVEUM, words)
     form = options.pop("output-format", "text")
+    if name.startswith("acl "):  # the real command takes any unambiguous beginning of an option
+        for short in ("user", "group", "token", "role"):
+            if short in options:
+                options[f"{short}s"] = options.pop(short)
     if name == "acl delete":
         options["delete"] = "1"
     method, path, parameters = bind(entry, rest, options)
