@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import freehold.lab
 from freehold.lab.api.server import LAB, create_app, serve
 from freehold.lab.state import LabState, NodeSpec, StorageSpec
 from freehold.proxmox import errors
@@ -19,13 +23,14 @@ from freehold.proxmox.changes import Action, Phase, Plan
 from freehold.proxmox.client import Password, PveClient, Token
 from freehold.proxmox.observe import Observed, observe
 from freehold.proxmox.plan import plan, plan_down
-from freehold.proxmox.prepare import over_session, prepare
+from freehold.proxmox.prepare import Ran, over_session, over_ssh, prepare
 from freehold.proxmox.privileges import Needs, missing_privileges
 from freehold.proxmox.spec import BindMount, ContainerSpec, DeviceSpec, Interface, VolumeSpec
 
 from .memory_backend_standin import MemoryBackend
 from .schema_check import problems
 
+STANDINS = Path(freehold.lab.__file__).parent / "machine/node_files/pve_cli_standin.py"
 PASSWORD = "correct-horse-battery"
 NEEDS = Needs(
     token="freehold@pve!freehold",
@@ -70,8 +75,9 @@ class Lab:
         self.lab = self.app[LAB]
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
-        self._runner = self._do(serve(self.app, port=0))
-        self.port = self._runner.addresses[0][1]
+        self.socket = directory / "api.sock"
+        self._runner = self._do(serve(self.app, port=0, unix_socket=self.socket))
+        self.port = next(a[1] for a in self._runner.addresses if isinstance(a, tuple))
         self.certificate = directory / "state/pve-ssl.pem"
         self.sent: list[tuple[str, str]] = []
 
@@ -92,6 +98,20 @@ class Lab:
 
         made._send = checked  # type: ignore[method-assign]
         return made
+
+    def on_node(self, argv: list[str]) -> Ran:
+        """Run a command of the lab's node (the stand-ins of pct and pvesh), as root there."""
+        command = self.socket.with_name(argv[0])
+        if not command.exists():
+            command.symlink_to(STANDINS)
+        done = subprocess.run(
+            [sys.executable, str(command), *argv[1:]],
+            env={**os.environ, "FREEHOLD_LAB_SOCKET": str(self.socket)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return Ran(status=done.returncode, out=done.stdout, error=done.stderr)
 
     def close(self) -> None:
         self._do(self._runner.cleanup())
@@ -361,3 +381,41 @@ def test_a_plan_survives_json(client: PveClient) -> None:
     made = plan([spec()], look(client, spec()))
     assert Plan.model_validate_json(made.model_dump_json()) == made
     assert json.dumps(made.render())
+
+
+def test_root_on_the_node_prepares_and_passes_devices_with_commands(lab: Lab) -> None:
+    root = over_ssh(lab.on_node)
+    done = prepare(root, NEEDS)
+    assert done.secret
+    assert prepare(root, NEEDS).steps == ()
+    assert all(done.secret not in step.argv() for step in done.steps)
+    client = lab.client(Token(NEEDS.token, done.secret))
+    assert missing_privileges(client, NEEDS) == []
+
+    wanted = spec(
+        devices=(DeviceSpec(path="/dev/nvidia0", gid=2107), DeviceSpec(path="/dev/nvidiactl", gid=2107))
+    )
+    made = plan([wanted], look(client, wanted))
+    apply(client, made, [Phase.CONFIGURE])
+    for _, argv in resolve_root_steps(client, made):
+        ran = lab.on_node(argv)
+        assert ran.status == 0, ran.error
+    apply(client, made, [Phase.POWER])
+    assert plan([wanted], look(client, wanted)).empty
+
+    fewer = spec(devices=(DeviceSpec(path="/dev/nvidiactl", gid=2107),))
+    made = plan([fewer], look(client, fewer))
+    stale = made.root_steps()[0].argv("0" * 40)
+    assert "detected modified configuration" in lab.on_node(stale).error
+    for _, argv in resolve_root_steps(client, made):
+        assert lab.on_node(argv).status == 0
+    apply(client, made, [Phase.POWER])
+    assert plan([fewer], look(client, fewer)).empty
+    config = look(client, fewer).guests[1000].config
+    assert [key for key in config if key.startswith("dev")] == ["dev1"]
+
+
+def test_what_root_on_the_node_refuses_is_said(lab: Lab) -> None:
+    with pytest.raises(errors.PveError) as caught:
+        over_ssh(lab.on_node)("POST", "/access/roles", {"roleid": "X", "privs": "VM.Fly"})
+    assert "invalid privilege" in str(caught.value.answer)

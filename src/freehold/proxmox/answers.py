@@ -48,7 +48,7 @@ _RULES: tuple[tuple[re.Pattern[str], type[PveError], str, str], ...] = tuple(
             r"(?:CT|VM) \d+ already exists",
             GuestExistsError,
             "The VMID is taken.",
-            "Choose another VMID range in the stack file (vmids.first), or remove the guest that holds it.",
+            "Choose another range of ids in the stack file (vmids.first), or remove the guest that holds it.",
         ),
         (
             r"Configuration file 'nodes/.*' does not exist",
@@ -245,6 +245,8 @@ def from_answer(status: int, reason: str, body: Any, *, doing: str, where: str) 
     text, fields = answer_text(reason, body)
     error = _by_status(status, text, fields)
     error.status, error.answer, error.doing, error.where = status, text, doing, where
+    if error.remedy and (guest := re.search(r"/lxc/(\d+)", where)):
+        error.remedy = error.remedy.replace("VMID", guest[1])
     return error
 
 

@@ -134,11 +134,11 @@ def _interfaces(spec: ContainerSpec, guest: ObservedGuest, found: Difference) ->
 
 def _rootfs(spec: ContainerSpec, guest: ObservedGuest, found: Difference) -> None:
     properties = propstrings.parse("rootfs", guest.config.get("rootfs", ""))
-    _storage("rootfs", properties, spec.storage, found)
+    _storage(guest.vmid, "rootfs", properties, spec.storage, found)
     _size("rootfs", properties, spec.disk, found)
 
 
-def _storage(option: str, properties: Mapping[str, str], wanted: str, found: Difference) -> None:
+def _storage(vmid: int, option: str, properties: Mapping[str, str], wanted: str, found: Difference) -> None:
     storage = properties.get("volume", "").partition(":")[0]
     if storage and storage != wanted:
         found.impossible.append(
@@ -147,7 +147,7 @@ def _storage(option: str, properties: Mapping[str, str], wanted: str, found: Dif
                 old=storage,
                 new=wanted,
                 effect=Effect.IMPOSSIBLE,
-                remedy=f"Stop the container and run `pct move-volume VMID {option} {wanted}` on the node.",
+                remedy=f"Stop the container and run `pct move-volume {vmid} {option} {wanted}` on the node.",
             )
         )
 
@@ -187,9 +187,9 @@ def _mounts(spec: ContainerSpec, guest: ObservedGuest, found: Difference, *, pru
             continue
         old = observed[option]
         if desired.is_bind(old):
-            found.impossible.append(_other_kind(option, old, f"a volume on {wanted.storage}"))
+            found.impossible.append(_other_kind(guest.vmid, option, old, f"a volume on {wanted.storage}"))
             continue
-        _storage(option, old, wanted.storage, found)
+        _storage(guest.vmid, option, old, wanted.storage, found)
         _size(option, old, wanted.size, found)
         _mount_options(option, old, desired.volume(wanted, old), guest, found.token)
     for mount in spec.mounts:
@@ -200,7 +200,7 @@ def _mounts(spec: ContainerSpec, guest: ObservedGuest, found: Difference, *, pru
             continue
         old = observed[option]
         if not desired.is_bind(old):
-            found.impossible.append(_other_kind(option, old, f"the directory {mount.source}"))
+            found.impossible.append(_other_kind(guest.vmid, option, old, f"the directory {mount.source}"))
             continue
         _mount_options(option, old, desired.bind(mount, old), guest, found.root)
     for option in sorted(by_path.values(), key=propstrings.number):
@@ -213,15 +213,13 @@ def _mounts(spec: ContainerSpec, guest: ObservedGuest, found: Difference, *, pru
             )
 
 
-def _other_kind(option: str, old: Mapping[str, str], new: str) -> FieldDiff:
+def _other_kind(vmid: int, option: str, old: Mapping[str, str], new: str) -> FieldDiff:
     return FieldDiff(
         field=option,
         old=old.get("volume"),
         new=new,
         effect=Effect.IMPOSSIBLE,
-        remedy="Move the data away, detach the mount point (`pct set VMID --delete "
-        + option
-        + "`), and run again.",
+        remedy=f"Move the data away, detach the mount point (`pct set {vmid} --delete {option}`), and run again.",
     )
 
 
@@ -287,7 +285,8 @@ def _fixed(spec: ContainerSpec, guest: ObservedGuest, found: Difference) -> None
                 old="0",
                 new="1",
                 effect=Effect.IMPOSSIBLE,
-                remedy="Back the container up and restore it as unprivileged (`pct restore VMID BACKUP --unprivileged 1`).",
+                remedy="Back the container up and restore it as unprivileged (`pct restore"
+                f" {guest.vmid} BACKUP --unprivileged 1`).",
             )
         )
     if guest.node != spec.node:
@@ -297,7 +296,7 @@ def _fixed(spec: ContainerSpec, guest: ObservedGuest, found: Difference) -> None
                 old=guest.node,
                 new=spec.node,
                 effect=Effect.IMPOSSIBLE,
-                remedy=f"Move it with `pct migrate VMID {spec.node} --restart` on {guest.node}, or name {guest.node} in"
+                remedy=f"Move it with `pct migrate {guest.vmid} {spec.node} --restart` on {guest.node}, or name {guest.node} in"
                 " the stack file (hosts.<name>.node).",
             )
         )
