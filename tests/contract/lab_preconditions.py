@@ -9,15 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from answer_compare import Comparison
-
 from freehold.lab.access import hash_password, hash_secret
 from freehold.lab.context import Call, Lab
 
+from .answer_compare import Comparison
+
 if TYPE_CHECKING:
     from aiohttp import web
-    from lab_replay import Gate
-    from memory_backend_standin import MemoryBackend
+
+    from .lab_replay import Gate
+    from .memory_backend_standin import MemoryBackend
 
 PASSWORD = "correct-horse-battery"
 DEBIAN = "local:vztmpl/debian-13-standard_13.1-2_amd64.tar.zst"
@@ -186,7 +187,7 @@ class World:
         return value.replace("<SECRET>", self.secrets.get("dev@pve!full", ""))
 
     def secret(self, step: dict[str, Any], value: str) -> str:
-        from lab_replay import UPLOAD
+        from .lab_replay import UPLOAD
 
         value = value.replace(_RECORDED_SUM, hashlib.sha256(UPLOAD).hexdigest())
         return value.replace("<PASSWORD>", PASSWORD).replace("<TICKET>", self.tickets["root@pam"])

@@ -14,13 +14,14 @@ from typing import Any
 
 import aiohttp
 from aiohttp.test_utils import TestServer
-from answer_compare import Comparison, plain
-from lab_preconditions import BEFORE, GATES, PASSWORD, World
-from memory_backend_standin import MemoryBackend
 
 from freehold.lab.api.server import LAB, create_app
 from freehold.lab.backend import Log
 from freehold.lab.state import LabState, NodeSpec, StorageSpec
+
+from .answer_compare import Comparison, plain
+from .lab_preconditions import BEFORE, GATES, PASSWORD, World
+from .memory_backend_standin import MemoryBackend
 
 RECORDINGS = json.loads((Path(__file__).parent / "pve/recordings.json").read_text("utf-8"))
 UPLOAD = b"x" * 64

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab_preconditions import DEBIAN, World
-from lab_replay import make_world, no_resolver
 
 from freehold.lab.answers import PveError
 from freehold.lab.api.server import dispatch
 from freehold.lab.api.upload import SHOWN
 from freehold.lab.pveschema import find
+
+from .lab_preconditions import DEBIAN, World
+from .lab_replay import make_world, no_resolver
 
 PRIVILEGES = json.loads((Path(__file__).parent / "pve/privileges.json").read_text("utf-8"))
 MEASURED = PRIVILEGES["least_privileges"]

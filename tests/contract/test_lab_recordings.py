@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from lab_replay import RECORDINGS, make_world, no_resolver, replay
+
+from .lab_replay import RECORDINGS, make_world, no_resolver, replay
 
 NOT_COVERED = json.loads((Path(__file__).parent / "not-covered.json").read_text("utf-8"))
 EXPECTED = {step for group in NOT_COVERED for step in group["steps"]}

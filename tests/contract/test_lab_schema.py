@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from make_subset import TARGET, text
 
 from freehold.lab.answers import PveError
 from freehold.lab.formats import FORMATS
 from freehold.lab.pveschema import api, check_value, find, validate
+
+from .make_subset import TARGET, text
 
 SCHEMA = json.loads((Path(__file__).parent / "pve/schema.json").read_text("utf-8"))
 
