@@ -65,7 +65,7 @@ def test_data_lies_on_volumes_of_their_own(host: Machine, this_host: Host) -> No
     assert this_host.volumes
     for volume in this_host.volumes:
         assert host.run("mountpoint -q %s", volume.path).rc == 0, volume.path
-    assert host.check_output("stat -c %%U:%%a /var/lib/postgresql/17/main") == "postgres:700"
+    assert host.check_output("stat -c %U:%a /var/lib/postgresql/17/main") == "postgres:700"
 
 
 def test_pages_carry_checksums_and_text_sorts_the_same_everywhere(host: Machine) -> None:

@@ -10,8 +10,9 @@ import typer
 
 from freehold import __version__
 from freehold.cli import life, look, secrets
+from freehold.cli.console import err, panel
 from freehold.cli.lab import app as lab
-from freehold.errors import ExitCode
+from freehold.errors import ExitCode, FreeholdError
 
 app = typer.Typer(
     name="freehold",
@@ -65,3 +66,12 @@ def main() -> None:
         # The reader of our output went away (`freehold ... | head`): that is no failure.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(ExitCode.OK)
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        fault = FreeholdError(
+            f"This is a fault in Freehold: {type(error).__name__}: {error}",
+            remedy="Run the command again with --debug and report what it prints (it holds no secret).",
+        )
+        err.print(panel(fault))
+        sys.exit(ExitCode.FAILED)

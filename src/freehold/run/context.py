@@ -81,7 +81,10 @@ class Client:
             for service in self.whole_layout.services
             for name, secret in catalog.load()[service.name].secrets.items()
         }
-        wanted[SSH_KEY] = catalog.Secret(type="ssh-key")
+        # First passwords of the client's users, for applications that cannot ask an identity provider.
+        wanted |= {
+            f"users.{user.mail}": catalog.Secret(type="password", length=20) for user in self.stack.users
+        }
         return self.secrets.ensure(wanted)
 
     def secret_values(self) -> dict[str, str]:
@@ -125,6 +128,15 @@ class Client:
                 " For the lab: freehold lab start",
             )
         return path
+
+    @property
+    def authority_file(self) -> Path:
+        """Root certificate of the client's internal authority, which the gateway makes; browsers need it."""
+        return self.directory / "ca.crt"
+
+    def authority(self) -> str | None:
+        """The root certificate (PEM), once the gateway has made it."""
+        return self.authority_file.read_text(encoding="utf-8") if self.authority_file.is_file() else None
 
     def ssh(self) -> ssh.SshAccess:
         """SSH configuration, key and pinned host keys, written anew."""

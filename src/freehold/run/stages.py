@@ -53,7 +53,8 @@ class Run:
         self.say(stage, Status.STARTED, step)
         yield
         changed = self.changed.get(stage, 0) - before
-        self.say(stage, Status.CHANGED if changed else Status.OK, step, message=_count(changed))
+        status, message = (Status.CHANGED, _count(changed)) if changed else (Status.OK, "")
+        self.say(stage, status, step, message=message)
         if changed:
             self.changed[stage] -= 1  # the stage itself is no change
 

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from freehold.catalog import services as catalog
-from freehold.run.fetch import AUTHORITY
 from freehold.run.proof import Proof
 from freehold.run.stages import Run
 
@@ -50,15 +49,15 @@ def summarise(run: Run, proof: Proof | None, *, seconds: float) -> Summary:
     """The summary of a run."""
     layout, known = run.client.layout, catalog.load()
     logins = [
-        f"{known[service.name].title}: {known[service.name].login}".replace("<client>", layout.client)
+        f"{known[service.name].title}: {known[service.name].login}".replace(
+            "<client>", layout.client
+        ).replace("<domain>", layout.domain)
         for service in layout.services
         if known[service.name].login
     ]
-    authority = run.client.directory / AUTHORITY
-    notes = (
-        [f"Browsers trust the applications with {authority}"] if authority.is_file() and layout.routes else []
-    )
+    notes = []
     if layout.routes:
+        notes.append(f"Browsers trust the applications with {run.client.authority_file}")
         gateway = next(route for route in layout.services if route.name == "caddy")
         notes.append(f"Names: let your DNS answer *.{layout.domain} with {gateway.address}")
     return Summary(

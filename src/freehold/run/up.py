@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from freehold import ssh
-from freehold.events import Event, Stage, Status
+from freehold.events import Stage, Status
 from freehold.layout.types import Host
 from freehold.proxmox.changes import Action, Phase, Plan
 from freehold.proxmox.lock import client_lock
-from freehold.run import check, drift, fetch, plan, proof, roots, templates
+from freehold.run import check, drift, plan, proof, roots, templates
 from freehold.run.context import TOKEN_SECRET, Client
 from freehold.run.folder import RunFolder
 from freehold.run.stages import Run, Sink
@@ -53,8 +52,11 @@ def up(client: Client, sink: Sink, options: Options | None = None) -> Summary:
         if options.until is not Stage.START:
             _base(run)
         if options.until not in {Stage.START, Stage.BASE}:
+            known = client.authority()
             _services(run, options)
-            fetch.fetch_authority(client)
+            if client.authority() != known:
+                # The gateway made the client's authority just now: the hosts' base system trusts it too.
+                _base(run)
         proven = proof.prove(run) if options.prove and options.until is None else None
         return summarise(run, proven, seconds=time.monotonic() - began)
 
@@ -85,6 +87,10 @@ def _plan(run: Run, options: Options) -> Plan:
     with run.stage(Stage.PLAN, "Comparing containers with the stack"):
         made, _ = plan.plan(run.client, prune=options.prune)
         run.folder.write("plan.json", made.model_dump(mode="json"))
+        guests = len({change.vmid for change in made.changes if change.actionable})
+        run.say(
+            Stage.PLAN, Status.PROGRESS, f"{guests} containers to change" if guests else "Nothing to change"
+        )
         for note in made.notes:
             run.say(Stage.PLAN, Status.PROGRESS, note)
         plan.refuse_impossible(made)
@@ -182,11 +188,3 @@ def _services(run: Run, options: Options) -> None:
                 services=sorted({name for services in differing.values() for name in services}),
                 verbosity=options.verbosity,
             )
-
-
-def report_page(folder: Path) -> Path:
-    """The web page of a run's proof."""
-    return folder / "proof.html"
-
-
-__all__ = ["Event", "Options", "report_page", "up"]
