@@ -10,6 +10,7 @@ import base64
 import hashlib
 import os
 import re
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterable
@@ -34,10 +35,33 @@ class UnreachableError(FreeholdError):
 
 
 def state_directory(client: str) -> Path:
-    """The client's private directory on this controller (0700): key file, sockets, lock; all can be made again."""
+    """The client's private directory on this controller (0700): key file, lock; all can be made again."""
     path = platformdirs.user_state_path("freehold") / client
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     return path
+
+
+def control_path(client: str) -> str:
+    """``ControlPath`` of a client's connections, with ``%C`` for the connection.
+
+    A socket's path may have 108 bytes, and OpenSSH adds 57 of its own (``%C`` and a suffix while it connects), so it
+    cannot lie in a home directory. The client is part of it: two clients may use the same private addresses.
+
+    Raises:
+        FreeholdError: The directory belongs to someone else.
+    """
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    directory = Path(base if base and Path(base).is_dir() else "/tmp") / f"freehold-{os.getuid()}"  # noqa: S108 - short, private, its owner checked
+    directory.mkdir(mode=0o700, exist_ok=True)
+    status = directory.lstat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o077 or not stat.S_ISDIR(status.st_mode):
+        raise FreeholdError(
+            f"{directory} is not a private directory of yours",
+            doing="making a place for shared SSH connections",
+            where=str(directory),
+            remedy="Find out who made it, and remove it.",
+        )
+    return f"{directory}/{hashlib.sha256(str(state_directory(client)).encode()).hexdigest()[:8]}-%C"
 
 
 def write_private(path: Path, text: str) -> None:
@@ -74,7 +98,7 @@ def configure(layout: Layout, private_key: str) -> SshAccess:
     )
     write_private(access.key, private_key if private_key.endswith("\n") else private_key + "\n")
     write_private(access.known_hosts, "".join(_known_lines(layout, access.pins)))
-    write_private(access.config, render_config(layout, access, state))
+    write_private(access.config, render_config(layout, access, control_path(layout.client)))
     return access
 
 
@@ -86,10 +110,12 @@ def _known_lines(layout: Layout, pins: Path) -> Iterable[str]:
             name = node.address if node.ssh_port == 22 else f"[{node.address}]:{node.ssh_port}"
             yield f"{name} {node.host_key}\n"
         if node.known_hosts and Path(node.known_hosts).is_file():
-            yield from (line + "\n" for line in Path(node.known_hosts).read_text(encoding="utf-8").splitlines())
+            yield from (
+                line + "\n" for line in Path(node.known_hosts).read_text(encoding="utf-8").splitlines()
+            )
 
 
-def render_config(layout: Layout, access: SshAccess, sockets: Path) -> str:
+def render_config(layout: Layout, access: SshAccess, sockets: str) -> str:
     """The text of the client's ``ssh_config``: an alias for each host and each node that gives SSH.
 
     ``ControlPath`` is set because without it Testinfra opens a new connection for each assertion.
@@ -99,7 +125,7 @@ def render_config(layout: Layout, access: SshAccess, sockets: Path) -> str:
         "  StrictHostKeyChecking yes\n"
         "  HashKnownHosts no\n"
         "  ControlMaster auto\n"
-        f"  ControlPath {sockets}/%C\n"
+        f"  ControlPath {sockets}\n"
         "  ControlPersist 60\n"
         "  ConnectTimeout 10\n"
         "  ServerAliveInterval 15\n"
