@@ -17,7 +17,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from freehold.lab.answers import BareError, denied, failed
+from freehold.lab.answers import BareError, PveError, denied, failed
 from freehold.lab.state import LabState
 
 ROOT = "root@pam"
@@ -301,8 +301,6 @@ class Access:
             raise failed(f"unknown permission test '{kind}'")
 
     def _passes(self, user: str, check: Sequence[Any], params: Mapping[str, Any]) -> bool:
-        from freehold.lab.answers import PveError
-
         try:
             self._check_node(user, check, params)
         except PveError:

@@ -26,7 +26,7 @@ class Guest:
     ``config`` holds the values in force as the API returns them (``rootfs``, ``net0``, ``mp0``, ``dev0``, ``memory``
     ...); ``volumes`` maps each configuration key that names a storage volume (``rootfs``, ``mpN``, ``unusedN``) to its
     directory on the host. The API only names and accounts volumes: the backend makes the directory when it first needs
-    it, and the API removes what is left of it after ``destroy``.
+    it and it is not there, and the API removes what is left of it after ``destroy``.
     """
 
     vmid: int

@@ -96,9 +96,9 @@ class Mount:
 
     @property
     def new_volume(self) -> tuple[str, int] | None:
-        """Storage and bytes when the value asks for a new volume."""
+        """Storage and bytes when the value asks for a new volume; whole MiB, as the real node rounds."""
         match = NEW_VOLUME.fullmatch(self.volume)
-        return (match[1], int(float(match[2]) * GIB)) if match else None
+        return (match[1], int(float(match[2]) * 1024) * MIB) if match else None
 
     def text(self) -> str:
         """The value as it is stored."""

@@ -21,10 +21,12 @@ from freehold.lab.guests import (
     format_size,
     is_mount,
     is_unused,
+    parse_features,
     parse_mount,
     parse_volume_id,
 )
 from freehold.lab.lxc_permissions import check_modify
+from freehold.lab.lxc_power import start_task
 from freehold.lab.lxc_update import apply_changes
 from freehold.lab.storage import TEMPLATE_ENDINGS
 
@@ -174,8 +176,6 @@ class _Create:
             why = "No such file or directory at /usr/share/perl5/PVE/Cmd.pm line 174."
             log(f"command '{command}' failed: open3: exec of {command} failed: {why}")
         if self.call.flag("start"):
-            from freehold.lab.lxc_power import start_task
-
             start_task(self.call)
 
     def _make(self, log: Log) -> None:
@@ -256,8 +256,6 @@ class _Create:
         return next((ostype for ostype in known if name.startswith(ostype)), "unmanaged")
 
     def _warn_nesting(self, log: Log) -> None:
-        from freehold.lab.guests import parse_features
-
         name = self.template.rpartition("/")[2]
         version = next((number for prefix, number in _SYSTEMD.items() if name.startswith(prefix)), None)
         nesting = parse_features(self.config.current.get("features")).get("nesting") == "1"

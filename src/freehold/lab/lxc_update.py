@@ -21,10 +21,11 @@ from freehold.lab.guests import (
     parse_mount,
     parse_volume_id,
     print_net,
+    properties,
     unique_tags,
 )
 from freehold.lab.lxc_permissions import check_modify
-from freehold.lab.pveschema import parse_property_string, property_of
+from freehold.lab.pveschema import parse_property_string
 
 STALE = "detected modified configuration - file changed by other user? Try again."
 _FAST = frozenset(
@@ -151,21 +152,12 @@ def _checked(lab: Lab, vmid: int, config: Config, key: str, value: str) -> str:
     elif key == "cpuunits":
         return clamp_cpu_shares(value)
     elif re.fullmatch(r"dev\d+", key):
-        definition = property_of_dev(key)
-        path = parse_property_string(definition, value).get("path")
+        path = parse_property_string(properties()["dev[n]"]["format"], value).get("path")
         if path is None:
             raise failed(f"Path is not defined for passthrough device {key}")
         if not lab.backend.device_exists(path):
             raise failed(f"Device {path} does not exist")
     return value
-
-
-def property_of_dev(key: str) -> Mapping[str, object]:
-    """The parts of a ``devN`` value."""
-    from freehold.lab.guests import properties
-
-    found: Mapping[str, object] = (property_of(properties(), key) or {})["format"]
-    return found
 
 
 def _set(config: Config, key: str, value: str) -> None:
@@ -205,6 +197,7 @@ def _mount_value(lab: Lab, vmid: int, config: Config, key: str, log: Log) -> str
     if mount.kind == "volume":
         if made := mount.new_volume:
             volume = lab.storages.allocate(made[0], vmid, made[1], log)
+            lab.storages.path(volume).mkdir(parents=True, exist_ok=True)
             mount.parts |= {"volume": volume, "size": format_size(made[1])}
         elif (known := lab.storages.known(mount.volume)) and "size" not in mount.parts:
             mount.parts["size"] = format_size(known["size"])

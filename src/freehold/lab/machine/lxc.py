@@ -163,7 +163,6 @@ class LxcBackend:
         """See ``Backend.clone``."""
         try:
             for key, volume in target.volumes.items():
-                log(f"create full clone of mountpoint {key} ({source.config.get(key, '').split(',')[0]})")
                 if key == "rootfs":
                     Overlay(source.volumes[key]).copy_to(Overlay(volume))
                 else:
