@@ -12,8 +12,6 @@ Handler = Callable[[Call], Any]
 HANDLERS: dict[str, Handler] = {}
 """Functions by ``"METHOD path"`` of the schema."""
 
-NOT_PROXIED = frozenset({"GET /nodes/{node}"})
-
 
 def endpoint(key: str) -> Callable[[Handler], Handler]:
     """Register the function that answers a call of the schema."""
