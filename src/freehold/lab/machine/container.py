@@ -117,6 +117,10 @@ class Container:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o711)
         (self.folder / "config").write_text(specification.text(self.folder))
+        for link in specification.links.values():
+            # A network namespace outlives its last process while the kernel cleans up, and keeps the name taken.
+            if Path(f"/sys/class/net/{link.veth}").exists():
+                subprocess.run(["ip", "link", "del", link.veth], capture_output=True, check=False)
         log = self.folder / "lxc.log"
         log.unlink(missing_ok=True)
         args = ["-P", str(self.home), "-n", self.name, "-d", "-o", str(log), "-l", "WARN"]
