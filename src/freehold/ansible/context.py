@@ -12,6 +12,7 @@ from pathlib import Path
 from freehold import secrets
 from freehold.ansible import digest
 from freehold.ansible.digest import Keyed
+from freehold.errors import FreeholdError
 from freehold.layout.types import Layout
 
 
@@ -90,3 +91,9 @@ def service_digest(service: str, directory: str | None) -> str:
     return digest.service_digest(
         current.layout.service(service), lambda name: hashed(secrets.value(name, directory))
     )
+
+
+def explain(error: FreeholdError) -> str:
+    """An error as text for Ansible, whose plugins can say no more than that."""
+    parts = (error.message, error.where, error.answer, error.remedy)
+    return "\n".join(part for part in parts if part)

@@ -43,9 +43,7 @@ class ActionModule(ActionBase):
                 for entry in files
             }
         except FreeholdError as error:
-            raise AnsibleActionFail(
-                " ".join(part for part in (error.message + ".", error.answer, error.remedy) if part)
-            ) from error
+            raise AnsibleActionFail(context.explain(error)) from error
         payload = {"directories": [dict(entry) for entry in options["directories"]], "files": files}
         result: dict[str, Any] = self._execute_module(
             module_name="freehold.stack.files",

@@ -30,9 +30,7 @@ class ActionModule(ActionBase):
                 str(arguments.get("service")), _directory(task_vars or {})
             )
         except FreeholdError as error:
-            raise AnsibleActionFail(
-                " ".join(part for part in (error.message + ".", error.answer, error.remedy) if part)
-            ) from error
+            raise AnsibleActionFail(context.explain(error)) from error
         result: dict[str, Any] = self._execute_module(
             module_name="freehold.stack.manifest", module_args=arguments, task_vars=task_vars
         )

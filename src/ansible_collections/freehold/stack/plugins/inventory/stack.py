@@ -57,9 +57,7 @@ class InventoryModule(BaseInventoryPlugin):
         try:
             current = context.open_stack(Path(path))
         except FreeholdError as error:
-            raise AnsibleParserError(
-                "\n".join(part for part in (error.message, error.answer, error.remedy) if part)
-            ) from error
+            raise AnsibleParserError(context.explain(error)) from error
         _fill(inventory, current)
 
 
@@ -99,9 +97,10 @@ def _host_variables(layout: Layout, name: str, current: context.Context) -> dict
 
 
 def _trusted(value: Any) -> Any:
-    """Let Ansible evaluate our own secret lookups; all other text of a client stays text."""
+    """Let Ansible evaluate our own secret lookups; text of a client that looks like a template stays text."""
     if isinstance(value, str):
-        return trust_as_template(value) if _LOOKUP in value else value
+        plain = not any(mark in value for mark in ("{{", "{%", "{#"))
+        return trust_as_template(value) if plain or _LOOKUP in value else value
     if isinstance(value, dict):
         return {key: _trusted(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -52,6 +52,4 @@ class LookupModule(LookupBase):
         try:
             return [context.secret(str(term), directory) for term in terms]
         except FreeholdError as error:
-            raise AnsibleLookupError(
-                " ".join(part for part in (error.message, error.where, error.remedy) if part)
-            ) from error
+            raise AnsibleLookupError(context.explain(error)) from error

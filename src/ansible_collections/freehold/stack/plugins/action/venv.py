@@ -1,0 +1,49 @@
+"""Action plugin: brings a role's lock file to the host and lets one module run install it."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.plugins.action import ActionBase
+
+
+class ActionModule(ActionBase):
+    """``freehold.stack.venv``; its options are documented in the module of the same name."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _supports_diff = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Read the lock file among the role's files and hand it over.
+
+        Raises:
+            AnsibleActionFail: The role has no such file.
+        """
+        super().run(tmp, task_vars)
+        _, options = self.validate_argument_spec(argument_spec=_SPEC)
+        try:
+            lock = Path(self._find_needle("files", options["requirements"])).read_bytes()
+        except (AnsibleError, OSError) as error:
+            raise AnsibleActionFail(
+                f"The lock file {options['requirements']} cannot be read: {error}"
+            ) from error
+        result: dict[str, Any] = self._execute_module(
+            module_name="freehold.stack.venv",
+            module_args={**options, "payload": base64.b64encode(zlib.compress(lock)).decode()},
+            task_vars=task_vars,
+        )
+        result.pop("invocation", None)
+        return result
+
+
+_SPEC: dict[str, Any] = {
+    "path": {"type": "path", "required": True},
+    "requirements": {"type": "str", "required": True},
+    "wheels": {"type": "list", "elements": "str", "default": []},
+    "timeout": {"type": "int", "default": 3600},
+}
