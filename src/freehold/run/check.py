@@ -8,16 +8,19 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from freehold.errors import BadInputError, FreeholdError
 from freehold.layout.types import NodeAccess
+from freehold.run import plan, templates
 from freehold.run.context import Client
 
 MINIMUM_VERSION = (8, 2)
 """Device passthrough for containers (``devN``) is in the web interface and stable since Proxmox VE 8.2."""
 NODE_RESERVE = 2048
 """MiB of memory that a node keeps for itself."""
+_SSH_TIMEOUT = 60
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,23 @@ def _findings(client: Client) -> Iterator[Finding]:
     yield privileges
     if privileges.status == "problem":
         return
+    sound = True
     for node in sorted({host.node for host in layout.hosts}):
-        try:
-            yield from _node(client, node)
-        except FreeholdError as error:
-            yield Finding(f"node {node}", "problem", error.message, error.remedy or "")
+        for finding in _guarded(f"node {node}", partial(_node, client, node)):
+            sound = sound and finding.status != "problem"
+            yield finding
+    if sound:
+        yield from _guarded("containers", partial(_containers, client))
     yield from _root_steps(client)
+
+
+def _guarded(about: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """The findings of a look; what it cannot see is a finding too."""
+    try:
+        yield from look()
+    except FreeholdError as error:
+        detail = ": ".join(part for part in (error.message, error.answer) if part)
+        yield Finding(about, "problem", detail, error.remedy or "")
 
 
 def _version(client: Client) -> Finding:
@@ -108,7 +122,7 @@ def _privileges(client: Client) -> Finding:
             "API token",
             "problem",
             f"The token {client.stack.proxmox.token} lacks {text}",
-            f"Run: freehold prepare {client.stack.client}",
+            f"Run: freehold prepare {client.stack.client}. Where a path names what is not there, correct the stack file.",
         )
     return Finding("API token", "ok", f"{client.stack.proxmox.token} has every privilege that Freehold needs")
 
@@ -140,10 +154,12 @@ def _node(client: Client, node: str) -> Iterator[Finding]:
             yield Finding(
                 f"bridge {bridge}",
                 "problem",
-                f"Node {node} has no bridge {bridge}; it has {', '.join(sorted(bridges)) or 'none that the token may see'}",
-                "Correct network.bridge in the stack file.",
+                f"Node {node} has no bridge {bridge}"
+                + (f"; the token may use {', '.join(sorted(bridges))}" if bridges else ""),
+                "Correct network.bridge in the stack file; `ip -br link show type bridge` on the node lists them.",
             )
     yield from _gpus(client, node)
+    yield from _templates(client, node)
 
 
 def _memory(node: str, wanted: int, total: int) -> Finding:
@@ -182,7 +198,9 @@ def _storage(listed: dict[str, Any], storage: str, content: str, key: str, need:
     able = [
         name for name, item in sorted(listed.items()) if content in str(item.get("content", "")).split(",")
     ]
-    choose = f"Name one of {', '.join(able) or 'none that the token may see'} under {key} in the stack file."
+    choose = f"Correct {key} in the stack file; " + (
+        f"the token may use {', '.join(able)}." if able else "`pvesm status` on the node lists the storages."
+    )
     about = f"storage {storage}"
     if entry is None:
         return Finding(about, "problem", f"The node has no storage {storage}", choose)
@@ -226,6 +244,27 @@ def _gpus(client: Client, node: str) -> Iterator[Finding]:
             )
 
 
+def _templates(client: Client, node: str) -> Iterator[Finding]:
+    if any(access.name == node and access.address for access in client.layout.nodes):
+        return  # fetched on the node itself, which renews its index first
+    storage = client.stack.proxmox.template_storage
+    for os in sorted({host.os for host in client.layout.hosts if host.node == node}):
+        name = templates.find(client.api, node, storage, os) or templates.offered(client.api, node, os)
+        if name is None:
+            missing = templates.missing(node, storage, os)
+            yield Finding(f"template {os}", "problem", missing.message, missing.remedy or "")
+        else:
+            yield Finding(f"template {os}", "ok", name)
+
+
+def _containers(client: Client) -> Iterator[Finding]:
+    """Guests of others where containers are wanted, and changes that cannot be made in place."""
+    made, _ = plan.plan(client)
+    plan.refuse_impossible(made)
+    count = len({change.vmid for change in made.changes if change.actionable})
+    yield Finding("containers", "ok", f"{count} to change" if count else "nothing to change")
+
+
 def _pci(address: str) -> str:
     full = address if address.count(":") == 2 else f"0000:{address}"
     return full if "." in full else f"{full}.0"
@@ -256,14 +295,24 @@ def _root_steps(client: Client) -> Iterator[Finding]:
 def _ssh(client: Client, node: NodeAccess) -> Finding:
     client.ensure_secrets()
     access = client.ssh()
-    answer = subprocess.run(
-        ["ssh", "-F", str(access.config), "-o", "BatchMode=yes", node.name, "pct", "list"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
     about = f"SSH to node {node.name}"
+    try:
+        answer = subprocess.run(
+            ["ssh", "-F", str(access.config), "-o", "BatchMode=yes", node.name, "pct", "list"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_SSH_TIMEOUT,
+        )
+    except subprocess.TimeoutExpired:
+        return Finding(
+            about,
+            "problem",
+            f"`pct list` on {node.name} did not end within {_SSH_TIMEOUT} s",
+            "Look at the node: its cluster file system (systemctl status pve-cluster) may hang.",
+        )
+    except FileNotFoundError:
+        return Finding(about, "problem", "There is no ssh on this machine", "Install openssh-client.")
     if answer.returncode == 0:
         return Finding(about, "ok", f"{node.ssh_user}@{node.address}, host key pinned")
     text = (answer.stderr.strip() or answer.stdout.strip()).splitlines()

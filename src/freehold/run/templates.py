@@ -35,22 +35,35 @@ def find(api: PveClient, node: str, storage: str, os: str) -> str | None:
     return by_name[name] if name else None
 
 
+def offered(api: PveClient, node: str, os: str) -> str | None:
+    """Name of the newest standard template of ``os`` that the node offers for download, if there is one.
+
+    API: ``GET /nodes/{node}/aplinfo``.
+    """
+    listed = api.get(f"/nodes/{node}/aplinfo", doing=f"asking which templates node {node} offers")
+    return _newest([str(entry["template"]) for entry in listed], os)
+
+
+def missing(node: str, storage: str, os: str) -> TemplateMissingError:
+    """The error for a template that is nowhere."""
+    return TemplateMissingError(
+        f"Node {node} has no {os} template and offers none",
+        where=f"storage {storage}",
+        remedy="Run `pveam update` on the node. Behind a closed network, upload the template in the web interface.",
+    )
+
+
 def download(api: PveClient, node: str, storage: str, os: str) -> str:
     """Let the node download its newest standard template of ``os``; the volume id.
 
-    The node checks the checksum of its own index. API: ``GET|POST /nodes/{node}/aplinfo``.
+    The node checks the checksum of its own index. API: ``POST /nodes/{node}/aplinfo``.
 
     Raises:
         TemplateMissingError: The node's index offers none.
     """
-    offered = api.get(f"/nodes/{node}/aplinfo", doing=f"asking which templates node {node} offers")
-    name = _newest([str(entry["template"]) for entry in offered], os)
+    name = offered(api, node, os)
     if name is None:
-        raise TemplateMissingError(
-            f"Node {node} has no {os} template and offers none",
-            where=f"storage {storage}",
-            remedy="Run `pveam update` on the node. Behind a closed network, upload the template in the web interface.",
-        )
+        raise missing(node, storage, os)
     task = api.call(
         "POST",
         f"/nodes/{node}/aplinfo",
