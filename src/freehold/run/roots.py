@@ -75,12 +75,27 @@ def _password(client: Client) -> str:
             where=where,
             remedy="Give SSH to the node (nodes.<name>.address and host_key), or proxmox.root_password_command.",
         )
-    answer = subprocess.run(shlex.split(command), capture_output=True, text=True, check=False, timeout=60)
-    if answer.returncode or not answer.stdout.strip():
-        raise NoRootError(
-            "The command that prints the password of root@pam failed",
-            where=where,
-            answer=answer.stderr.strip() or f"exit code {answer.returncode}, no output",
-            remedy="Run the command by hand: it must print the password and nothing else.",
-        )
-    return answer.stdout.strip()
+    return printed_password(command, where)
+
+
+def printed_password(command: str, where: str) -> str:
+    """The password of root@pam that a command prints.
+
+    Raises:
+        NoRootError: The command does not exist, fails, prints nothing or does not end within 60 seconds.
+    """
+    try:
+        answer = subprocess.run(shlex.split(command), capture_output=True, text=True, check=False, timeout=60)
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        failure = "it did not end within 60 s" if isinstance(error, subprocess.TimeoutExpired) else str(error)
+    else:
+        if answer.returncode == 0 and answer.stdout.strip():
+            return answer.stdout.strip()
+        failure = answer.stderr.strip() or f"exit code {answer.returncode}, no output"
+    raise NoRootError(
+        "The command that prints the password of root@pam failed",
+        where=where,
+        answer=failure,
+        remedy="Run the command by hand: it must print the password and nothing else. It runs without a shell;"
+        " for pipes and variables, write: sh -c '...'",
+    )
