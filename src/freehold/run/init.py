@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from freehold.errors import BadInputError, FreeholdError
 from freehold.proxmox import tls
@@ -23,8 +24,11 @@ from freehold.proxmox.prepare import pvesh
 from freehold.render import render
 from freehold.run.context import Client
 from freehold.run.prepare import prepare
+from freehold.run.roots import printed_password
+from freehold.schema.explain import explain
 from freehold.schema.load import inventory
-from freehold.schema.stack import Stack
+from freehold.schema.problems import StackError
+from freehold.schema.stack import Name, Stack
 
 _GPU_VENDORS = {"0x10de": "nvidia", "0x1002": "amd", "0x8086": "intel"}
 _GPU_CLASSES = ("0x0300", "0x0302", "0x0380")
@@ -68,6 +72,13 @@ def init(wishes: Wishes, ask: Ask) -> Path:
         BadInputError: The client exists, an answer is wrong, or a key was not trusted. Nothing was written.
         FreeholdError: The node does not answer as it must.
     """
+    try:
+        TypeAdapter(Name).validate_python(wishes.client)
+    except ValidationError as error:
+        raise BadInputError(
+            f"{wishes.client!r} cannot be the name of a client",
+            remedy="Use 2 to 32 lower-case letters, digits and hyphens, such as acme or example-law-firm.",
+        ) from error
     path = inventory() / wishes.client / "stack.yml"
     if path.exists():
         raise BadInputError(
@@ -93,11 +104,14 @@ def init(wishes: Wishes, ask: Ask) -> Path:
     }
     way = wishes.root or ("password" if wishes.password_command else None)
     way = way or ask.choose("Root access, once", ("ssh", "password"), "ssh", option="--root")
+    _among("way to become root", way, ("ssh", "password"), "--root")
     password = None
     if way == "ssh":
         known |= _node_key(wishes, urlsplit(endpoint).hostname or "", ask)
     elif wishes.password_command is None:
         password = ask.secret("Password of root@pam")
+    else:
+        password = printed_password(wishes.password_command, "--password-command")
     probed = _probe(wishes, known, password, ask)
     _write(path, _render(known | probed))
     try:
@@ -169,8 +183,7 @@ def _probe(wishes: Wishes, known: dict[str, Any], password: str | None, ask: Ask
     if not nodes:
         raise FreeholdError("The API shows no node", where=known["endpoint"])
     node = wishes.node or ask.choose("Node that takes the containers", nodes, nodes[0], option="--node")
-    if node not in nodes:
-        raise BadInputError(f"There is no node {node}", remedy=f"There is {', '.join(nodes)}.")
+    _among("node", node, nodes, "--node")
     status = api.get(f"/nodes/{node}/status")
     storages = api.get(f"/nodes/{node}/storage")
     disks = sorted(_holding(storages, "rootdir"), key=lambda entry: -int(entry.get("avail", 0)))
@@ -182,6 +195,7 @@ def _probe(wishes: Wishes, known: dict[str, Any], password: str | None, ask: Ask
         )
     names = [entry["storage"] for entry in disks]
     storage = wishes.storage or ask.choose("Storage of root disks", names, names[0], option="--storage")
+    _among("storage for containers", storage, names, "--storage")
     networks = api.get(f"/nodes/{node}/network")
     bridges = [entry for entry in networks if entry.get("type") in {"bridge", "OVSBridge"}]
     bridge, subnet, gateway = _network(wishes, bridges, ask)
@@ -208,19 +222,11 @@ class _Prober:
 
     def __init__(self, known: dict[str, Any], password: str | None) -> None:
         self._known = known
-        command = known["password_command"]
-        if known["ssh_address"] is None:
-            secret = (
-                password
-                or subprocess.run(
-                    ["sh", "-c", command], capture_output=True, text=True, check=True
-                ).stdout.strip()
+        self._session: PveClient | None = None
+        if password is not None:
+            self._session = PveClient(
+                known["endpoint"], Password("root@pam", password), fingerprint=known["fingerprint"]
             )
-            self._session: PveClient | None = PveClient(
-                known["endpoint"], Password("root@pam", secret), fingerprint=known["fingerprint"]
-            )
-        else:
-            self._session = None
 
     def get(self, path: str, params: dict[str, str | int] | None = None) -> Any:
         if self._session is not None:
@@ -234,7 +240,7 @@ class _Prober:
             hosts.flush()
             key = ["-i", str(self._known["ssh_key"])] if self._known["ssh_key"] else []
             answer = subprocess.run(
-                ["ssh", *key, "-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={hosts.name}", "-o", "StrictHostKeyChecking=yes",
+                ["ssh", *key, "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", f"UserKnownHostsFile={hosts.name}", "-o", "StrictHostKeyChecking=yes",
                  f"root@{address}", shlex.join(pvesh("GET", path, params))],
                 capture_output=True, text=True, check=False,
             )  # fmt: skip
@@ -249,6 +255,11 @@ class _Prober:
                 remedy=f"Let your key in: ssh-copy-id root@{address}. Or use the password of root@pam: --root password",
             )
         return json.loads(answer.stdout)
+
+
+def _among(what: str, given: str, known: Sequence[str], option: str) -> None:
+    if given not in known:
+        raise BadInputError(f"{given} is no {what}", where=option, remedy=f"Give one of: {', '.join(known)}.")
 
 
 def _holding(storages: list[dict[str, Any]], content: str) -> list[dict[str, Any]]:
@@ -268,7 +279,8 @@ def _network(
         )
     names = sorted(entry["iface"] for entry in bridges)
     bridge = wishes.bridge or ask.choose("Bridge of the containers", names, names[0], option="--bridge")
-    entry = next((entry for entry in bridges if entry["iface"] == bridge), {})
+    _among("bridge", bridge, names, "--bridge")
+    entry = next(entry for entry in bridges if entry["iface"] == bridge)
     cidr = str(entry.get("cidr") or "")
     found = str(IPv4Interface(cidr).network) if cidr else None
     text = wishes.subnet or ask.text("Network of the containers", found, option="--subnet")
@@ -331,7 +343,11 @@ def _gpus(devices: list[dict[str, Any]]) -> list[dict[str, str]]:
 
 def _render(values: dict[str, Any]) -> str:
     text = render("client/stack.yml.j2", values)
-    Stack.model_validate(yaml.safe_load(text))
+    data = yaml.safe_load(text)
+    try:
+        Stack.model_validate(data)
+    except ValidationError as error:
+        raise StackError(explain(error, data), doing="writing the stack file") from error
     return text
 
 
