@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from freehold.cli import summary as show_summary
 from freehold.cli.console import (
@@ -135,8 +136,9 @@ def check(
                 table.add_column(column)
             marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "problem": "[bold red]missing[/]"}
             for finding in findings:
-                remedy = f"\n[green]{finding.remedy}[/]" if finding.remedy else ""
-                table.add_row(marks[finding.status], finding.about, finding.detail + remedy)
+                remedy = f"\n{finding.remedy}" if finding.remedy else ""
+                found = Text.assemble(finding.detail, (remedy, "green"))
+                table.add_row(marks[finding.status], Text(finding.about), found)
             out.print(table)
             out.print(
                 "Something is missing." if failed else f"All there. Next: freehold plan {client}",

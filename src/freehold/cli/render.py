@@ -106,7 +106,10 @@ class LiveRenderer(Renderer):
     def __call__(self, event: Event) -> None:
         seconds = int(time.monotonic() - self._began)
         self._spinner.update(
-            text=f"{event.stage}: {event.host + ': ' if event.host else ''}{event.step}  ({seconds // 60}:{seconds % 60:02d})"
+            text=Text(
+                f"{event.stage}: {event.host + ': ' if event.host else ''}{event.step}"
+                f"  ({seconds // 60}:{seconds % 60:02d})"
+            )
         )
         if event.host:
             cells = self._cells.setdefault(event.host, {})

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,7 @@ def _events(child: subprocess.Popen[bytes], log: Path) -> Iterator[Event]:
                 "An engine wrote a line that is no event",
                 answer=line.decode(errors="replace")[:500],
                 where=str(log),
+                remedy="This is a fault in Freehold: report it with the log. The same command, run again, goes on.",
             ) from error
 
 
@@ -128,4 +129,7 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
             child.wait(timeout=_GRACE)
         except subprocess.TimeoutExpired:
             continue
-        return
+        break
+    # Forks of the engine that outlive it would go on working on hosts.
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
