@@ -10,7 +10,6 @@ from pyinfra import host
 from pyinfra.operations import server
 
 from freehold.pyinfra.system import (
-    Absent,
     Directory,
     File,
     Link,
@@ -18,6 +17,7 @@ from freehold.pyinfra.system import (
     handlers,
     keep_reachable,
     manifest,
+    only_own_archives,
     packages,
     plain,
     section,
@@ -51,13 +51,7 @@ def base(template: str, **variables: object) -> str:
 
 
 archives = (
-    [
-        File(
-            "/etc/apt/sources.list.d/freehold.sources", base("apt.sources", mirror=mirror, codename=codename)
-        ),
-        Absent("/etc/apt/sources.list"),
-        Absent("/etc/apt/sources.list.d/debian.sources"),
-    ]
+    [File("/etc/apt/sources.list.d/freehold.sources", base("apt.sources", mirror=mirror, codename=codename))]
     if mirror
     else []
 )
@@ -116,6 +110,7 @@ keep_reachable(
 )
 if archives:
     tree(name="Package archives", entries=archives)
+    only_own_archives(name="No other package archives")
 packages(name="Python, firewall, upgrades", names=needed)
 server.group(name="Group that owns passed GPUs", group="gpu", gid=2107)
 tree(name="Configuration", entries=configuration)

@@ -105,6 +105,23 @@ class InstalledPackages(FactBase[set[str]]):
         return {name for name, status in rows if status == "installed"}
 
 
+class ArchiveFiles(FactBase[list[str]]):
+    """Files that name package archives."""
+
+    default = list
+
+    @override
+    def command(self) -> StringCommand:
+        folder = "/etc/apt/sources.list.d"
+        return StringCommand(
+            f"ls -d /etc/apt/sources.list {folder}/*.list {folder}/*.sources 2>/dev/null || true"
+        )
+
+    @override
+    def process(self, output: list[str]) -> list[str]:
+        return sorted(line for line in output if line)
+
+
 class PendingHandlers(FactBase[set[str]]):
     """Handlers that were asked for and have not run, even if the run that asked was killed."""
 

@@ -27,6 +27,7 @@ from freehold.pyinfra.facts import (
     FIREWALL_IN_FORCE,
     MANIFEST,
     PENDING,
+    ArchiveFiles,
     ControllerAddress,
     FirewallInForce,
     HostManifest,
@@ -174,6 +175,14 @@ def handlers(commands: Mapping[str, str]) -> Iterator[StringCommand]:
     for name, command in commands.items():
         if name in pending:
             yield StringCommand("sh", "-c", QuoteString(f"{{ {command}; }} && rm -f {PENDING}/{name}"))
+
+
+@operation()
+def only_own_archives() -> Iterator[StringCommand]:
+    """Remove every list of package archives whose file name does not begin with ``freehold``."""
+    for path in host.get_fact(ArchiveFiles):
+        if not path.rsplit("/", 1)[-1].startswith("freehold"):
+            yield StringCommand("rm", QuoteString(path))
 
 
 @operation()

@@ -85,6 +85,17 @@ def test_packages_reads_lists_only_when_something_is_missing(commands: Commands)
     assert commands(system.packages, {"dpkg-query": answer}, names=["python3"]) == []
 
 
+def test_a_mirror_is_the_only_archive(commands: Commands) -> None:
+    there = [
+        "/etc/apt/sources.list",
+        "/etc/apt/sources.list.d/0000debian.sources",
+        "/etc/apt/sources.list.d/freehold.sources",
+    ]
+
+    assert commands(system.only_own_archives, {"ls -d": there}) == [f"rm {path}" for path in there[:2]]
+    assert commands(system.only_own_archives, {"ls -d": there[2:]}) == []
+
+
 def unit(name: str, load: str, active: str, file: str) -> list[str]:
     return [f"Id={name}", f"LoadState={load}", f"ActiveState={active}", f"UnitFileState={file}", ""]
 
