@@ -65,7 +65,7 @@ class Specification:
             "lxc.console.path = none",
             f"lxc.console.logfile = {folder / 'console.log'}",
         ]
-        lines += ["lxc.console.size = 1MB", *self.ids.lxc_lines()]
+        lines += self.ids.lxc_lines()
         if Path("/sys/kernel/security/apparmor").exists():
             profile = (
                 "lxc-container-default-cgns" if not self.nesting else "lxc-container-default-with-nesting"
@@ -122,7 +122,8 @@ class Container:
             if Path(f"/sys/class/net/{link.veth}").exists():
                 subprocess.run(["ip", "link", "del", link.veth], capture_output=True, check=False)
         log = self.folder / "lxc.log"
-        log.unlink(missing_ok=True)
+        for old in (log, self.folder / "console.log"):
+            old.unlink(missing_ok=True)
         args = ["-P", str(self.home), "-n", self.name, "-d", "-o", str(log), "-l", "WARN"]
         # LXC's monitor lives on when the lab is killed, and must not hold the lab's files open
         done = subprocess.run(
@@ -138,7 +139,9 @@ class Container:
         if done.returncode or self.pid() is None:
             text = log.read_text() if log.exists() else ""
             errors = [line.split(" - ", 1)[-1] for line in text.splitlines() if " ERROR " in line]
-            raise BackendError("\n".join(errors[-12:]) or f"lxc-start ended with {done.returncode}")
+            console = self.folder / "console.log"
+            tail = console.read_text(errors="replace").splitlines()[-12:] if console.exists() else []
+            raise BackendError("\n".join(errors[-12:] or tail) or f"lxc-start ended with {done.returncode}")
 
     def kill(self) -> None:
         """Stop at once; stopped already is fine."""

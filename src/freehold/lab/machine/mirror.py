@@ -1,7 +1,7 @@
 """A read-only file server on the lab's bridge (lab: a stand-in of a Proxmox VE node, for development).
 
 ``/`` lists the wheels of the host's own pip ``find-links`` in the form that ``pip --find-links`` reads, and
-``/templates/`` holds the templates, for ``download-url``.
+``/templates/`` holds the templates, for ``download-url``; ``/models/tiny/`` holds the tiny language model.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from freehold.lab.machine.commands import SYSTEM_PATH
 from freehold.lab.machine.network import MIRROR_PORT, LabNetwork
 from freehold.lab.machine.paths import LabPaths
+from freehold.lab.tiny_model import write_tiny_model
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -48,6 +49,7 @@ def fill(paths: LabPaths) -> None:
             link = paths.www / wheel.name
             if not link.exists():
                 link.symlink_to(wheel)
+    write_tiny_model(paths.www / "models" / "tiny")
 
 
 def find_links() -> list[Path]:

@@ -140,7 +140,7 @@ def make_ssh_key(kind: str, comment: str) -> tuple[str, str]:
     """A new SSH key pair in OpenSSH's formats: private text, public line with its comment."""
     key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
     if kind == "rsa":
-        key = rsa.generate_private_key(public_exponent=65537, key_size=3072)
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     elif kind == "ecdsa":
         key = ec.generate_private_key(ec.SECP256R1())
     else:

@@ -41,6 +41,17 @@ TOOLS = {
 """Programs of the host that the lab runs, and the Debian packages that hold them."""
 
 
+KERNEL_LIMITS = {
+    "fs/inotify/max_user_instances": 65536,
+    "fs/inotify/max_user_watches": 4194304,
+    "kernel/keys/maxkeys": 20000,
+    "kernel/keys/maxbytes": 2000000,
+}
+"""Least values of kernel limits that all containers share; with a distribution's own, the tenth systemd ends at once.
+
+The inotify figures are those of pve-container (``10-pve-ct-inotify-limits.conf``)."""
+
+
 @dataclass(frozen=True)
 class LabSettings:
     """What a lab was started with."""
@@ -123,6 +134,7 @@ def bring_up(paths: LabPaths, settings: LabSettings, say: Say) -> bool:
     try:
         paths.make()
         settings.save(paths)
+        raise_kernel_limits()
         if network.ensure():
             forwarding_mark(paths).touch()
         if wanted := templates.missing(paths.templates):
@@ -146,6 +158,14 @@ def bring_up(paths: LabPaths, settings: LabSettings, say: Say) -> bool:
             remedy="Remove the cause, then run `freehold lab start` again; it goes on from here.",
         ) from error
     return not was_running
+
+
+def raise_kernel_limits() -> None:
+    """Raise the kernel's limits to what a node has; higher ones stay."""
+    for name, least in KERNEL_LIMITS.items():
+        path = Path("/proc/sys") / name
+        if int(path.read_text()) < least:
+            path.write_text(f"{least}\n")
 
 
 def take_down(paths: LabPaths, settings: LabSettings, say: Say) -> None:
