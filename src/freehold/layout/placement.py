@@ -37,6 +37,8 @@ class Seat:
     address: IPv4Address
     start_order: int
     after: tuple[str, ...]
+    node_cores: int | None
+    """CPU cores of the node, where the client says how many."""
 
     @property
     def name(self) -> str:
@@ -45,8 +47,9 @@ class Seat:
 
     @property
     def cores(self) -> int:
-        """CPU cores."""
-        return self.override.cores or self.meta.resources.cores
+        """CPU cores; a default that is more than the node has becomes what the node has."""
+        default = self.meta.resources.cores
+        return self.override.cores or min(default, self.node_cores or default)
 
     @property
     def memory(self) -> int:
@@ -130,11 +133,13 @@ def seats(
     for name in sorted(names, key=lambda name: (orders[name], catalog[name].slot, name)):
         meta = catalog[name]
         override = stack.hosts.get(name, HostOverride())
+        node = override.node or stack.proxmox.node
         found.append(
             Seat(
                 meta=meta,
                 override=override,
-                node=override.node or stack.proxmox.node,
+                node=node,
+                node_cores=stack.nodes[node].cores if node in stack.nodes else None,
                 vmid=override.vmid or stack.vmids.first + meta.slot,
                 address=override.address or stack.network.first_address + meta.slot,
                 start_order=orders[name],

@@ -18,6 +18,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from freehold.errors import BadInputError, FreeholdError
+from freehold.layout.json_schema import stack_json_schema
 from freehold.proxmox import tls
 from freehold.proxmox.client import Password, PveClient
 from freehold.proxmox.prepare import pvesh
@@ -114,6 +115,8 @@ def init(wishes: Wishes, ask: Ask) -> Path:
         password = printed_password(wishes.password_command, "--password-command")
     probed = _probe(wishes, known, password, ask)
     _write(path, _render(known | probed))
+    schema = json.dumps(stack_json_schema(), indent=2) + "\n"
+    (inventory() / "stack.schema.json").write_text(schema, encoding="utf-8")
     try:
         client = Client.open(path)
         done = prepare(client, password=password)

@@ -131,7 +131,14 @@ def test_variables_wire_services_to_each_other(build: Build) -> None:
             }
         ],
         "openwebui_users": [
-            {"name": "Ada", "mail": "ada@acme.test", "groups": [], "language": "en", "admin": False}
+            {
+                "name": "Ada",
+                "mail": "ada@acme.test",
+                "groups": [],
+                "language": "en",
+                "admin": False,
+                "password": "{{ lookup('freehold.stack.secret', 'users.ada@acme.test') }}",
+            }
         ],
         "openwebui_url": "https://chat.acme.internal",
     }
@@ -148,6 +155,13 @@ def test_variables_wire_services_to_each_other(build: Build) -> None:
     alone = build(services={"openwebui": None}).service("openwebui").variables
     assert alone["openwebui_engines"] == []
     assert alone["openwebui_url"] == "http://10.20.0.140:8080"
+    assert "users.ada@acme.test" in layout.service("openwebui").secrets
+
+
+def test_a_mail_address_with_a_quote_is_part_of_a_secrets_name(build: Build) -> None:
+    layout = build(users=[{"name": "Pat", "mail": "o'brien@acme.test"}])
+
+    assert "users.o'brien@acme.test" in layout.service("openwebui").secrets
 
 
 def test_a_service_may_read_its_own_secrets_and_those_it_is_given(build: Build) -> None:
@@ -335,3 +349,7 @@ def test_wrong_expressions_name_role_and_variable(tmp_path: Path) -> None:
             compute(Stack.model_validate(wanted), Path("/x"), roles=roles)
         assert reason in (caught.value.answer or "")
         assert "roles/bad/meta/service.yml: variables.x" in (caught.value.where or "")
+
+
+def test_default_cores_are_no_more_than_the_node_has(build: Build) -> None:
+    assert build(nodes={"pve": {"cores": 1}}).host("vllm").cores == 1

@@ -141,7 +141,7 @@ def test_memory_is_counted_by_node(build: Callable[..., object]) -> None:
 
 
 def test_more_cores_than_the_node_has(problems: Problems) -> None:
-    assert one(problems(nodes={"pve": {"cores": 3}})) == (
+    assert one(problems(nodes={"pve": {"cores": 3}}, hosts={"vllm": {"cores": 4}})) == (
         'hosts.vllm.cores: are more than the node "pve" has, found 4 (allowed: at most 3)'
     )
 
