@@ -131,13 +131,17 @@ def init(wishes: Wishes, ask: Ask) -> Path:
 
 def _endpoint(given: str) -> str:
     text = given if "://" in given else f"https://{given}"
-    parts = urlsplit(text)
-    if parts.scheme != "https" or not parts.hostname:
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port or 8006
+    except ValueError:
+        host = None
+    if host is None or parts.scheme != "https":
         raise BadInputError(
             f"{given} is no address of a node",
             remedy="Such as 192.168.10.5 or https://pve.acme.internal:8006.",
         )
-    return f"https://{parts.hostname}:{parts.port or 8006}"
+    return f"https://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _fingerprint(endpoint: str, ask: Ask) -> str:

@@ -1,0 +1,246 @@
+"""What ``check`` finds, look by look, with an API that answers from a table."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from freehold.errors import ExitCode
+from freehold.proxmox import errors
+from freehold.proxmox.changes import Plan
+from freehold.proxmox.privileges import grants
+from freehold.run import check
+from freehold.run.check import Finding
+from freehold.run.context import Client
+from freehold.run.prepare import needs
+
+from .conftest import Open
+
+GIB = 2**30
+
+
+class TableApi:
+    """A stand-in of the API: a path and its answer, or the error that it raises."""
+
+    def __init__(self, answers: dict[str, Any]) -> None:
+        self.answers = answers
+        self.calls = 0
+
+    def get(self, path: str, params: Any = None, *, doing: str = "") -> Any:
+        self.calls += 1
+        answer = self.answers[path]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def sound(client: Client) -> dict[str, Any]:
+    """The answers of a node that lacks nothing."""
+    return {
+        "/version": {"version": "9.2.11"},
+        "/access/permissions": {g.path: dict.fromkeys(g.privileges, 1) for g in grants(needs(client))},
+        "/nodes": [{"node": "pve"}],
+        "/nodes/pve/status": {"memory": {"total": 64 * GIB}},
+        "/nodes/pve/storage": [
+            {"storage": "guests", "content": "rootdir,images", "active": 1, "avail": 500 * GIB},
+            {"storage": "local", "content": "iso,vztmpl", "active": 1, "avail": 50 * GIB},
+        ],
+        "/nodes/pve/lxc": [],
+        "/nodes/pve/network": [{"iface": "vmbr0", "type": "bridge"}, {"iface": "eth0", "type": "eth"}],
+        "/nodes/pve/hardware/pci": [{"id": "0000:01:00.0", "device_name": "AD102"}],
+        "/nodes/pve/storage/local/content": [
+            {"volid": f"local:vztmpl/debian-{number}-standard_{number}.1-1_amd64.tar.zst"}
+            for number in (12, 13)
+        ],
+        "/nodes/pve/aplinfo": [],
+    }
+
+
+Look = Callable[..., list[Finding]]
+
+
+@pytest.fixture
+def look(open_client: Open, monkeypatch: pytest.MonkeyPatch) -> Look:
+    """``look(answers, **changes)``: the findings that are no ``ok`` when answers differ so."""
+    monkeypatch.setattr(check.plan, "plan", lambda client: (Plan(client="acme"), None))
+
+    def look(answers: dict[str, Any] | None = None, **changes: Any) -> list[Finding]:
+        client = open_client(**changes)
+        client.__dict__["api"] = TableApi({**sound(client), **(answers or {})})
+        return [finding for finding in check.check(client) if finding.status != "ok"]
+
+    return look
+
+
+def test_nothing_is_missing(look: Look) -> None:
+    assert look() == []
+
+
+@pytest.mark.parametrize(
+    ("answers", "about", "detail", "remedy"),
+    [
+        ({"/version": {"version": "8.1.4"}}, "Proxmox VE", "runs Proxmox VE 8.1.4", "Upgrade"),
+        ({"/nodes": [{"node": "one"}, {"node": "two"}]}, "node pve", "there is one, two", "proxmox.node"),
+        (
+            {"/nodes/pve/status": {"memory": {"total": 3 * GIB}}},
+            "memory of pve",
+            "3072 MiB and keeps 2048",
+            "hosts.<name>.memory",
+        ),
+        (
+            {"/nodes/pve/storage": [{"storage": "local", "content": "vztmpl,rootdir", "active": 1}]},
+            "storage guests",
+            "no storage guests",
+            "the token may use local",
+        ),
+        (
+            {"/nodes/pve/network": [{"iface": "eth0", "type": "eth"}]},
+            "bridge vmbr0",
+            "no bridge vmbr0",
+            "network.bridge",
+        ),
+        (
+            {"/nodes/pve/storage/local/content": []},
+            "template debian-12",
+            "no debian-12 template",
+            "pveam update",
+        ),
+        (
+            {"/nodes/pve/lxc": errors.PveError("It broke", remedy="Mend it")},
+            "node pve",
+            "It broke",
+            "Mend it",
+        ),
+    ],
+)
+def test_one_thing_is_missing(
+    look: Look, answers: dict[str, Any], about: str, detail: str, remedy: str
+) -> None:
+    first = look(answers)[0]
+    assert first.status == "problem"
+    assert first.about == about
+    assert detail in first.detail
+    assert remedy in first.remedy
+
+
+@pytest.mark.parametrize(
+    ("entry", "detail"),
+    [
+        ({"content": "images"}, "does not hold rootdir"),
+        ({"active": 0}, "is not active"),
+        ({"enabled": 0}, "is not active"),
+        ({"avail": 5 * GIB}, "has 5 GiB free"),
+    ],
+)
+def test_storages_that_cannot_take_the_containers(look: Look, entry: dict[str, Any], detail: str) -> None:
+    good = {"storage": "guests", "content": "rootdir", "active": 1, "avail": 500 * GIB}
+    local = {"storage": "local", "content": "vztmpl", "active": 1}
+    found = look({"/nodes/pve/storage": [{**good, **entry}, local]})
+    assert [finding.about for finding in found] == ["storage guests"]
+    assert detail in found[0].detail
+    assert found[0].remedy
+
+
+def test_containers_that_exist_want_no_more_space(look: Look, open_client: Open) -> None:
+    vmids = [{"vmid": host.vmid} for host in open_client().layout.hosts]
+    full = [
+        {"storage": "guests", "content": "rootdir", "active": 1, "avail": 0},
+        {"storage": "local", "content": "vztmpl", "active": 1},
+    ]
+    assert look({"/nodes/pve/storage": full, "/nodes/pve/lxc": vmids}) == []
+
+
+def test_a_missing_privilege_is_named_and_the_rest_is_not_guessed(look: Look, open_client: Open) -> None:
+    held = sound(open_client())["/access/permissions"]
+    del held["/storage/guests"]["Datastore.AllocateSpace"]
+    found = look({"/access/permissions": held, "/nodes": errors.PveError("never asked")})
+    assert [finding.about for finding in found] == ["API token"]
+    assert "Datastore.AllocateSpace on /storage/guests" in found[0].detail
+    assert "freehold prepare acme" in found[0].remedy
+
+
+GPUS: dict[str, Any] = {
+    "nodes": {"pve": {"gpus": [{"pci": "01:00.0"}]}},
+    "hosts": {"postgres": {"gpus": [0]}},
+}
+
+
+def test_a_gpu_without_a_way_to_become_root(look: Look) -> None:
+    found = look(**GPUS)
+    assert [finding.about for finding in found] == ["root steps on pve"]
+    assert "proxmox.root_password_command" in found[0].remedy
+
+
+def test_a_gpu_that_is_not_in_the_node(look: Look) -> None:
+    found = look({"/nodes/pve/hardware/pci": []}, **GPUS)
+    assert found[0].about == "GPU 01:00.0"
+    assert "lspci" in found[0].remedy
+
+
+SSH_NODE = {**GPUS, "nodes": {"pve": {"gpus": [{"pci": "01:00.0"}], "address": "192.0.2.5"}}}
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "remedy"),
+    [
+        (0, "", None),
+        (255, "Host key verification failed.", "nodes.pve.host_key"),
+        (255, "root@192.0.2.5: Permission denied (publickey).", "ssh-copy-id root@192.0.2.5"),
+        (255, "connect to host 192.0.2.5 port 22: No route to host", "nodes.<name>.address"),
+        (127, "pct: not found", "nodes.<name>.address"),
+    ],
+)
+def test_ssh_to_the_node(
+    look: Look, monkeypatch: pytest.MonkeyPatch, code: int, text: str, remedy: str | None
+) -> None:
+    monkeypatch.setattr(
+        subprocess, "run", lambda argv, **_: subprocess.CompletedProcess(argv, code, stdout="", stderr=text)
+    )
+    found = look(**SSH_NODE)
+    assert [finding.about for finding in found] == ([] if remedy is None else ["SSH to node pve"])
+    if remedy is not None:
+        assert text in found[0].detail
+        assert remedy in found[0].remedy
+
+
+@pytest.mark.parametrize("error", [subprocess.TimeoutExpired("ssh", 60), FileNotFoundError("ssh")])
+def test_ssh_that_hangs_or_is_not_there(
+    look: Look, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def run(argv: list[str], **_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(subprocess, "run", run)
+    found = look(**SSH_NODE)
+    assert [finding.about for finding in found] == ["SSH to node pve"]
+    assert found[0].remedy
+
+
+def test_guests_of_others_and_impossible_changes_are_found_before_anything_is_made(
+    look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def foreign(client: Client) -> Any:
+        raise errors.ForeignGuestError("Foreign guest", answer="VM 1010 (mail)", remedy="Choose other VMIDs")
+
+    monkeypatch.setattr(check.plan, "plan", foreign)
+    found = look()
+    assert found == [Finding("containers", "problem", "Foreign guest: VM 1010 (mail)", "Choose other VMIDs")]
+
+
+def test_all_problems_stand_in_one_error() -> None:
+    found = [
+        Finding("a", "ok", "fine"),
+        Finding("b", "problem", "b is missing", "Make b"),
+        Finding("c", "warning", "odd"),
+        Finding("d", "problem", "d is missing", "Make d"),
+    ]
+    with pytest.raises(check.CheckFailedError) as caught:
+        check.require(found)
+    assert caught.value.exit_code is ExitCode.BAD_INPUT
+    assert caught.value.message == "2 things are missing"
+    assert caught.value.answer == "- b: b is missing\n- d: d is missing"
+    assert caught.value.remedy == "Make b\nMake d"
+    check.require([found[0], found[2]])

@@ -1,0 +1,265 @@
+"""``init``: from answers and a node's own words to a stack file that is valid and can be laid out."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from freehold.errors import BadInputError, FreeholdError
+from freehold.layout.compute import load_layout
+from freehold.proxmox.client import PveClient
+from freehold.proxmox.prepare import Prepared, Step
+from freehold.run import init as init_module
+from freehold.run.context import TOKEN_SECRET, Client
+from freehold.run.init import Wishes, init
+from freehold.run.roots import NoRootError
+from freehold.schema.load import inventory, load_stack
+
+FINGERPRINT = ":".join(["AB"] * 32)
+KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIPEGnOW3Bd1tRQmi1GHn8wrBWv8Cvg4zvGzQ2ZqDwH3c"
+GPU = {"class": "0x030000", "vendor": "0x10de", "device_name": "GeForce RTX 4090"}
+
+
+class Scripted:
+    """Answers by option; what is asked without an answer takes its default."""
+
+    def __init__(self, answers: dict[str, str], *, trusting: bool = True) -> None:
+        self.answers = answers
+        self.trusting = trusting
+        self.said: list[str] = []
+        self.trusted: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def text(self, question: str, default: str | None = None, *, option: str) -> str:
+        answer = self.answers.get(option, default)
+        assert answer is not None, f"asked without an answer: {question}"
+        return answer
+
+    def secret(self, question: str) -> str:
+        return "the-root-password"
+
+    def trust(self, question: str) -> bool:
+        self.trusted.append(question)
+        return self.trusting
+
+    def choose(self, question: str, among: Sequence[str], default: str, *, option: str) -> str:
+        return self.answers.get(option, default)
+
+
+class NodeStandin:
+    """What a node answers to its prober."""
+
+    def __init__(self) -> None:
+        self.gateway: str | None = "192.168.10.1"
+        self.cidr = "192.168.10.5/24"
+        self.pci: list[dict[str, Any]] = []
+        self.guests: list[dict[str, Any]] = []
+        self.configs: dict[int, dict[str, Any]] = {}
+        self.storages = [
+            {"storage": "local", "content": "iso,vztmpl", "active": 1, "avail": 1},
+            {"storage": "small", "content": "rootdir", "active": 1, "avail": 10},
+            {"storage": "tank", "content": "rootdir,images", "active": 1, "avail": 99},
+            {"storage": "off", "content": "rootdir", "active": 0, "avail": 999},
+        ]
+
+    def get(self, path: str, params: Any = None) -> Any:
+        match path.split("/")[1:]:
+            case ["nodes"]:
+                return [{"node": "pve2"}, {"node": "pve1"}]
+            case ["nodes", _, "status"]:
+                return {"cpuinfo": {"cpus": 32}, "memory": {"total": 128 * 2**30}}
+            case ["nodes", _, "storage"]:
+                return self.storages
+            case ["nodes", _, "network"]:
+                bridge = {"iface": "vmbr0", "type": "bridge", "cidr": self.cidr}
+                return [
+                    bridge | ({"gateway": self.gateway} if self.gateway else {}),
+                    {"iface": "eth0", "type": "eth"},
+                ]
+            case ["cluster", "resources"]:
+                return self.guests
+            case ["nodes", _, "hardware", "pci"]:
+                return self.pci
+            case ["nodes", _, "lxc", vmid, "config"]:
+                return self.configs[int(vmid)]
+        raise AssertionError(path)
+
+
+@pytest.fixture
+def node(monkeypatch: pytest.MonkeyPatch) -> NodeStandin:
+    """A node that shows its certificate and its SSH key, and can be prepared."""
+    made = NodeStandin()
+
+    def prepared(client: Client, *, password: str | None = None) -> Prepared:
+        client.secrets.set(TOKEN_SECRET, "5f3c")
+        step = Step(what="pool freehold-acme", method="POST", path="/pools")
+        return Prepared(steps=(step,), secret="5f3c")
+
+    monkeypatch.setattr(init_module, "_Prober", lambda known, password: made)
+    monkeypatch.setattr(init_module, "prepare", prepared)
+    monkeypatch.setattr(init_module.tls, "shown_fingerprint", lambda *_: FINGERPRINT)
+    monkeypatch.setattr(PveClient, "get", lambda *_, **__: {"version": "9.2.11"})
+
+    def run(argv: list[str], **_: Any) -> Any:
+        assert argv[0] == "ssh-keyscan"
+        return subprocess.CompletedProcess(argv, 0, stdout=f"{argv[-1]} ssh-ed25519 {KEY}\n", stderr="")
+
+    monkeypatch.setattr(init_module.subprocess, "run", run)
+    return made
+
+
+def test_answers_become_a_stack_that_can_be_laid_out(node: NodeStandin) -> None:
+    node.pci = [
+        {"id": "0000:41:00.0", **GPU},
+        {"id": "0000:01:00.0", **GPU},
+        {"id": "0000:02:00.0", "class": "0x020000", "vendor": "0x10de"},
+    ]
+    ask = Scripted({"--endpoint": "192.168.10.5"})
+    path = init(Wishes("acme"), ask)
+    assert path == inventory() / "acme/stack.yml"
+    stack = load_stack(path).stack
+    assert stack.domain == "acme.internal"
+    assert stack.proxmox.endpoint == "https://192.168.10.5:8006"
+    assert stack.proxmox.fingerprint == FINGERPRINT
+    assert (stack.proxmox.node, stack.proxmox.storage, stack.proxmox.template_storage) == (
+        "pve1",
+        "tank",
+        "local",
+    )
+    known = stack.nodes["pve1"]
+    assert (known.address, known.host_key) == ("192.168.10.5", f"ssh-ed25519 {KEY}")
+    assert (known.cores, known.memory) == (32, 131072)
+    assert [gpu.pci for gpu in known.gpus] == ["0000:01:00.0", "0000:41:00.0"]
+    assert stack.hosts["vllm"].gpus == (0, 1)
+    assert str(stack.network.gateway) == "192.168.10.1"
+    assert len(ask.trusted) == 2
+    assert any(FINGERPRINT in text for text in ask.said)
+    assert "  pool freehold-acme" in ask.said
+    assert "openwebui" in {service.name for service in load_layout(path).services}
+
+
+def test_a_node_without_gpus_gets_an_engine_on_the_cpu(node: NodeStandin) -> None:
+    path = init(Wishes("acme", endpoint="https://pve.acme.internal:8006", root="password"), Scripted({}))
+    stack = load_stack(path).stack
+    assert stack.services["vllm"] == {"device": "cpu"}
+    assert stack.nodes["pve1"].address is None
+    assert not stack.hosts
+
+
+def test_vmids_and_addresses_avoid_what_is_there(node: NodeStandin) -> None:
+    node.guests = [{"vmid": number, "type": "lxc", "node": "pve1"} for number in (1005, 1150)]
+    node.configs = {
+        1005: {"net0": "name=eth0,bridge=vmbr0,ip=192.168.10.104/24"},
+        1150: {"net0": "name=eth0,bridge=vmbr0,ip=dhcp"},
+    }
+    stack = load_stack(init(Wishes("acme", endpoint="192.168.10.5"), Scripted({}))).stack
+    assert stack.vmids.first == 1200
+    assert str(stack.network.first) == "192.168.10.150"
+
+
+def test_a_bridge_that_the_node_routes_has_the_node_as_gateway(node: NodeStandin) -> None:
+    node.gateway = None
+    stack = load_stack(init(Wishes("acme", endpoint="192.168.10.5"), Scripted({}))).stack
+    assert str(stack.network.gateway) == "192.168.10.5"
+
+
+def test_wishes_are_not_asked_again(node: NodeStandin) -> None:
+    wishes = Wishes(
+        "acme",
+        endpoint="192.168.10.5",
+        domain="ai.acme.example",
+        fingerprint=FINGERPRINT.replace("AB", "CD"),
+        root="password",
+        node="pve2",
+        storage="small",
+        bridge="vmbr0",
+        subnet="192.168.10.0/25",
+    )
+    ask = Scripted({})
+    stack = load_stack(init(wishes, ask)).stack
+    assert ask.trusted == []
+    assert (stack.domain, stack.proxmox.node, stack.proxmox.storage) == ("ai.acme.example", "pve2", "small")
+    assert str(stack.network.subnet) == "192.168.10.0/25"
+
+
+@pytest.mark.parametrize(
+    ("wishes", "named"),
+    [
+        ({"client": "Acme Corp"}, "Acme Corp"),
+        ({"client": "../acme"}, "../acme"),
+        ({"endpoint": "http://192.168.10.5"}, "http://192.168.10.5"),
+        ({"endpoint": "192.168.10.5:port"}, "192.168.10.5:port"),
+        ({"root": "sudo"}, "sudo"),
+        ({"node": "pve9"}, "pve9"),
+        ({"storage": "off"}, "off"),
+        ({"bridge": "vmbr9"}, "vmbr9"),
+        ({"subnet": "192.168.10.5/24"}, "192.168.10.5/24"),
+        ({"domain": "no domain"}, "domain"),
+        ({"fingerprint": "AB:CD"}, "fingerprint"),
+    ],
+)
+def test_a_wrong_answer_writes_nothing(node: NodeStandin, wishes: dict[str, Any], named: str) -> None:
+    with pytest.raises(BadInputError) as caught:
+        init(Wishes(**{"client": "acme", "endpoint": "192.168.10.5", **wishes}), Scripted({}))
+    assert named in caught.value.message
+    assert caught.value.remedy
+    assert list(inventory().iterdir()) == []
+
+
+def test_a_certificate_or_key_that_is_not_trusted_writes_nothing(node: NodeStandin) -> None:
+    for wishes in (Wishes("acme", endpoint="h"), Wishes("acme", endpoint="h", fingerprint=FINGERPRINT)):
+        with pytest.raises(BadInputError, match="not trusted"):
+            init(wishes, Scripted({}, trusting=False))
+        assert list(inventory().iterdir()) == []
+
+
+def test_nobody_answers(node: NodeStandin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(init_module.tls, "shown_fingerprint", lambda *_: None)
+    with pytest.raises(BadInputError, match="No Proxmox VE API answers at https://h:8006"):
+        init(Wishes("acme", endpoint="h"), Scripted({}))
+    assert list(inventory().iterdir()) == []
+
+
+def test_a_node_without_a_place_for_containers(node: NodeStandin) -> None:
+    node.storages = node.storages[:1]
+    with pytest.raises(FreeholdError, match="no active storage for containers"):
+        init(Wishes("acme", endpoint="h"), Scripted({}))
+    assert list(inventory().iterdir()) == []
+
+
+def test_a_client_that_exists_is_left_alone(node: NodeStandin) -> None:
+    path = init(Wishes("acme", endpoint="192.168.10.5"), Scripted({}))
+    before = path.read_text()
+    with pytest.raises(BadInputError, match="exists already"):
+        init(Wishes("acme", endpoint="192.168.10.6"), Scripted({}))
+    assert path.read_text() == before
+
+
+def test_a_token_that_cannot_be_made_says_how_to_go_on(
+    node: NodeStandin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(client: Client, *, password: str | None = None) -> Prepared:
+        raise FreeholdError("The node refused", remedy="Mend it.")
+
+    monkeypatch.setattr(init_module, "prepare", refused)
+    with pytest.raises(FreeholdError) as caught:
+        init(Wishes("acme", endpoint="192.168.10.5"), Scripted({}))
+    remedy = caught.value.remedy or ""
+    assert remedy.startswith("Mend it.")
+    assert "freehold prepare acme" in remedy
+    assert load_stack("acme").stack.client == "acme"
+
+
+@pytest.mark.parametrize("command", ["false", "/nowhere/command", "true", "sh -c 'echo no >&2; exit 2'"])
+def test_a_password_command_that_fails(command: str) -> None:
+    wishes = Wishes("acme", "h", domain="a.internal", fingerprint=FINGERPRINT, password_command=command)
+    with pytest.raises(NoRootError) as caught:
+        init(wishes, Scripted({}))
+    assert caught.value.where == "--password-command"
+    assert caught.value.answer
+    assert list(inventory().iterdir()) == []
