@@ -3,7 +3,7 @@
 An expression is Jinja without braces, such as ``services.postgres.address``. It sees these names:
 
 ``client, domain, users, groups, sources, system``
-    of the stack.
+    of the stack; each user carries ``password``, the lookup of a first password.
 ``services``
     the services that this one needs or wants and that are present, and itself, by name:
     ``services.postgres.address``, ``.host``, ``.ports.sql``, ``.settings``.
@@ -36,17 +36,22 @@ if TYPE_CHECKING:
 ENGINE_KEY = "api_key"
 """The secret of an engine that its users must show, where it has one of this name."""
 
-_LOOKUP = re.compile(r"\{\{ lookup\('freehold\.stack\.secret', '([a-z0-9_.-]+)'\) \}\}")
+_LOOKUP = re.compile(r"\{\{ lookup\('freehold\.stack\.secret', '((?:[^'\\\s]|\\.)+)'\) \}\}")
 
 
 def lookup(secret: str) -> str:
     """The Ansible lookup of a secret, such as ``postgres.superuser``."""
-    return f"{{{{ lookup('freehold.stack.secret', '{secret}') }}}}"
+    # A mail address is part of a name here, and people may be called O'Brien.
+    quoted = re.sub(r"(['\\])", r"\\\1", secret)
+    return f"{{{{ lookup('freehold.stack.secret', '{quoted}') }}}}"
 
 
 def looked_up(value: Any) -> set[str]:
     """Names of the secrets that a value looks up."""
-    return set(_LOOKUP.findall(json.dumps(value, ensure_ascii=False)))
+    if isinstance(value, str):
+        return {re.sub(r"\\(.)", r"\1", quoted) for quoted in _LOOKUP.findall(value)}
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return {name for part in parts for name in looked_up(part)}
 
 
 def secret_function(catalog: Mapping[str, ServiceMeta], present: Iterable[str]) -> Callable[[str], str]:

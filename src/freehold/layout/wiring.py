@@ -48,7 +48,10 @@ class Wiring:
             "routes": [route.model_dump(mode="json") for route in routes],
             "databases": [database for seat in seats for database in _databases(seat)],
             "engines": [_engine(seat) for seat in seats if seat.meta.engine],
-            "users": [user.model_dump(mode="json") for user in stack.users],
+            "users": [
+                user.model_dump(mode="json") | {"password": variables.lookup(f"users.{user.mail}")}
+                for user in stack.users
+            ],
             "groups": [group.model_dump(mode="json") for group in stack.groups],
             "sources": stack.sources.model_dump(mode="json"),
             "system": stack.system.model_dump(mode="json"),

@@ -1,0 +1,317 @@
+"""Module: accounts and groups of Open WebUI on the host, in one run over its API."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: openwebui_users
+short_description: Makes accounts and groups of Open WebUI
+description:
+  - Runs on the host of Open WebUI, against its API, as its first administrator.
+  - A new account gets its first password; a password that is there is left alone, for it is the person's own.
+  - Accounts and groups that this module made and that are not wanted any more are removed, with the chats of the
+    person. What others made is left alone, and so are further members of a group.
+  - When the administrator's password was rotated, the new one is given to the account first.
+options:
+  url: {description: Address of Open WebUI., type: str, required: true}
+  admin_mail: {description: Mail address of the first administrator., type: str, required: true}
+  admin_password: {description: Password of the first administrator., type: str, required: true}
+  users:
+    description: The accounts.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name: {description: Full name., type: str, required: true}
+      mail: {description: Mail address., type: str, required: true}
+      password: {description: First password., type: str, required: true}
+      admin: {description: Whether the user administers Open WebUI., type: bool, default: false}
+      groups: {description: Groups of the user., type: list, elements: str, default: []}
+      language: {description: Not used here., type: str}
+  groups:
+    description: The groups.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name: {description: Name., type: str, required: true}
+      description: {description: What the group is for., type: str, default: ""}
+attributes:
+  check_mode: {support: full, description: Says what would be made.}
+  diff_mode: {support: full, description: Lists what is made.}
+author: The Freehold authors
+"""
+
+EXAMPLES = r"""
+- name: Make accounts and groups
+  freehold.stack.openwebui_users:
+    url: http://10.20.0.140:8080
+    admin_mail: admin@acme.internal
+    admin_password: "{{ lookup('freehold.stack.secret', 'openwebui.admin_password') }}"
+    groups: [{name: staff}]
+    users:
+      - name: Erika Mustermann
+        mail: erika@acme.internal
+        password: "{{ lookup('freehold.stack.secret', 'users.erika@acme.internal') }}"
+        groups: [staff]
+"""
+
+RETURN = r"""
+done:
+  description: What was done, in words.
+  returned: always
+  type: list
+  elements: str
+"""
+
+MADE = Path("/var/lib/freehold/openwebui-accounts.json")
+"""Ids of the accounts and groups that this module made."""
+
+# Runs as root in Open WebUI's own environment, with its settings, and reads the new password from standard input.
+_RESET = """
+import os, sys
+import bcrypt, psycopg
+hashed = bcrypt.hashpw(sys.stdin.read().encode(), bcrypt.gensalt()).decode()
+with psycopg.connect(os.environ["DATABASE_URL"], connect_timeout=10) as connection:
+    rows = connection.execute("UPDATE auth SET password = %s WHERE email = %s", (hashed, sys.argv[1])).rowcount
+sys.exit(0 if rows == 1 else "there is no account " + sys.argv[1])
+"""
+
+
+class _RefusedError(Exception):
+    """An answer that is no success."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"HTTP {status}: {text}")
+        self.status = status
+
+
+class _OpenWebUI:
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.token = ""
+        self.done: list[str] = []
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """One call of the API; see C(/docs) of Open WebUI in its development mode, and its routers."""
+        headers = {"Content-Type": "application/json"}
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
+        data = None if body is None else json.dumps(body).encode()
+        address = self.module.params["url"] + path
+        request = urllib.request.Request(address, data, headers, method=method)  # noqa: S310 - always HTTP
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=60) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise _RefusedError(error.code, error.read(500).decode("utf-8", "replace")) from error
+
+    def make(self, words: str, method: str, path: str, body: Any = None) -> Any:
+        """A change, except in check mode."""
+        self.done.append(words)
+        return {} if self.module.check_mode else self.ask(method, path, body)
+
+    def sign_in(self) -> None:
+        """Become the administrator."""
+        login = {"email": self.module.params["admin_mail"], "password": self.module.params["admin_password"]}
+        try:
+            self.token = self.ask("POST", "/api/v1/auths/signin", login)["token"]
+        except _RefusedError as refused:
+            if refused.status not in (400, 401):
+                raise
+            self.done.append("password of the administrator")
+            if self.module.check_mode:
+                return
+            self._set_password()
+            self.token = self.ask("POST", "/api/v1/auths/signin", login)["token"]
+
+    def _set_password(self) -> None:
+        settings = dict(
+            line.split("=", 1)
+            for line in Path("/etc/openwebui/secrets.env").read_text(encoding="utf-8").splitlines()
+            if "=" in line and not line.startswith("#")
+        )
+        answer = subprocess.run(
+            ["/opt/openwebui/bin/python", "-c", _RESET, self.module.params["admin_mail"]],
+            input=self.module.params["admin_password"],
+            capture_output=True,
+            text=True,
+            env={"PATH": os.environ["PATH"], "DATABASE_URL": settings["DATABASE_URL"]},
+            check=False,
+            timeout=60,
+        )
+        if answer.returncode:
+            self.module.fail_json(
+                msg="The administrator's password could not be set: " + answer.stderr.strip()[-500:]
+            )
+
+    def users(self) -> dict[str, dict[str, Any]]:
+        """All accounts by mail address."""
+        found: dict[str, dict[str, Any]] = {}
+        page = 1
+        while True:
+            answer = self.ask("GET", f"/api/v1/users/?page={page}&order_by=created_at&direction=asc")
+            found |= {user["email"].lower(): user for user in answer["users"]}
+            if len(found) >= answer["total"] or not answer["users"]:
+                return found
+            page += 1
+
+
+def _groups(
+    server: _OpenWebUI, wanted: list[dict[str, Any]], made: dict[str, list[str]]
+) -> dict[str, dict[str, Any]]:
+    """Bring the groups about; all wanted groups by name."""
+    found = {group["name"]: group for group in server.ask("GET", "/api/v1/groups/")}
+    for group in wanted:
+        known = found.get(group["name"])
+        form = {"name": group["name"], "description": group["description"]}
+        if known is None:
+            new = server.make(f"group {group['name']}", "POST", "/api/v1/groups/create", form)
+            found[group["name"]] = new
+            made["groups"].append(new.get("id", ""))
+        elif known["description"] != group["description"]:
+            kept = {key: known.get(key) for key in ("permissions", "data", "parent_group_id")}
+            server.make(
+                f"description of group {group['name']}",
+                "POST",
+                f"/api/v1/groups/id/{known['id']}/update",
+                kept | form,
+            )
+    names = {group["name"] for group in wanted}
+    for name, group in found.items():
+        if name not in names and group.get("id") in made["groups"]:
+            server.make(f"removal of group {name}", "DELETE", f"/api/v1/groups/id/{group['id']}/delete")
+            made["groups"].remove(group["id"])
+    return {name: found[name] for name in names}
+
+
+def _accounts(
+    server: _OpenWebUI,
+    wanted: list[dict[str, Any]],
+    groups: dict[str, dict[str, Any]],
+    made: dict[str, list[str]],
+) -> None:
+    found = server.users()
+    for user in wanted:
+        mail = user["mail"].lower()
+        role = "admin" if user["admin"] else "user"
+        known = found.get(mail)
+        if known is None:
+            form = {"name": user["name"], "email": mail, "password": user["password"], "role": role}
+            known = {**server.make(f"account {mail}", "POST", "/api/v1/auths/add", form), "group_ids": []}
+            made["users"].append(known.get("id", ""))
+        elif (known["name"], known["role"]) != (user["name"], role) and mail != server.module.params[
+            "admin_mail"
+        ]:
+            form = {"name": user["name"], "role": role}
+            server.make(f"name and role of {mail}", "POST", f"/api/v1/users/{known['id']}/update", form)
+        for name, group in groups.items():
+            _membership(server, mail, known, group, name, name in user["groups"])
+    mails = {user["mail"].lower() for user in wanted}
+    for mail, known in found.items():
+        if mail not in mails and known["id"] in made["users"]:
+            server.make(f"removal of account {mail}", "DELETE", f"/api/v1/users/{known['id']}")
+            made["users"].remove(known["id"])
+
+
+def _membership(
+    server: _OpenWebUI, mail: str, user: dict[str, Any], group: dict[str, Any], name: str, wanted: bool
+) -> None:
+    if wanted == (group.get("id", "new") in user["group_ids"]):
+        return
+    verb = "add" if wanted else "remove"
+    path = f"/api/v1/groups/id/{group.get('id')}/users/{verb}"
+    server.make(f"{verb} {mail} to group {name}", "POST", path, {"user_ids": [user.get("id")]})
+
+
+def _made() -> dict[str, list[str]]:
+    try:
+        found = json.loads(MADE.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        found = {}
+    return {"users": found.get("users", []), "groups": found.get("groups", [])}
+
+
+def _remember(made: dict[str, list[str]]) -> None:
+    MADE.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    new = MADE.with_suffix(".new")
+    new.write_text(json.dumps(made, indent=1), encoding="utf-8")
+    new.chmod(0o600)
+    new.replace(MADE)
+
+
+def _apply(server: _OpenWebUI) -> None:
+    module = server.module
+    server.sign_in()
+    if module.check_mode and not server.token:
+        return
+    made = _made()
+    try:
+        groups = _groups(server, module.params["groups"], made)
+        _accounts(server, module.params["users"], groups, made)
+    finally:
+        # Also what was made before a failure is ours.
+        if server.done and not module.check_mode:
+            _remember(made)
+
+
+def main() -> None:
+    """Hold accounts and groups against the wanted ones and make what differs."""
+    module = AnsibleModule(
+        argument_spec={
+            "url": {"type": "str", "required": True},
+            "admin_mail": {"type": "str", "required": True},
+            "admin_password": {"type": "str", "required": True, "no_log": True},
+            "users": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "mail": {"type": "str", "required": True},
+                    "password": {"type": "str", "required": True, "no_log": True},
+                    "admin": {"type": "bool", "default": False},
+                    "groups": {"type": "list", "elements": "str", "default": []},
+                    "language": {"type": "str"},
+                },
+            },
+            "groups": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "description": {"type": "str", "default": ""},
+                },
+            },
+        },
+        supports_check_mode=True,
+    )
+    server = _OpenWebUI(module)
+    try:
+        _apply(server)
+    except _RefusedError as refused:
+        module.fail_json(msg=f"Open WebUI refused: {refused}", done=server.done)
+    except OSError as error:
+        if not module.check_mode:
+            module.fail_json(
+                msg=f"Open WebUI at {module.params['url']} does not answer: {error}", done=server.done
+            )
+        # On a new host, an earlier task would have started it.
+        server.done = [f"account {user['mail']}" for user in module.params["users"]]
+    after = "".join(f"{line}\n" for line in server.done)
+    module.exit_json(changed=bool(server.done), done=server.done, diff={"before": "", "after": after})
+
+
+if __name__ == "__main__":
+    main()
