@@ -419,6 +419,13 @@ def test_the_lab_survives_kill_and_the_node_serves_its_commands(folder: Path) ->
         assert not service.status(paths)["running"]
         on_again = service.start(paths, settings, print)
         assert on_again["guests"][0]["name"] == "web"
+        deadline = (
+            time.monotonic() + 30
+        )  # it has onboot=1, and what it was given is there again or it would not start
+        on_node("nvidia-modprobe -u -c 0 && { pct start 100 || true; }")
+        while on_node("pct status 100") != "status: running\n" and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert on_node("pct status 100") == "status: running\n"
     finally:
         service.reset(paths, print, purge=False)
     assert not paths.state.exists()
