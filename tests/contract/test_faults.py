@@ -575,6 +575,48 @@ def test_a_second_run_at_the_same_time(home: Path, lab: FaultyLab, cli: Cli) -> 
     assert lab.seen == []
 
 
+# --- init
+
+
+def test_init_makes_a_client_that_passes_the_check(home: Path, make: Make, cli: Cli) -> None:
+    node = make(pci=("0000:01:00.0",), memory=64 * 2**30)
+    (home / "root-password").write_text(node.password)
+    asked = ["--yes", "--endpoint", node.endpoint, "--domain", "beta.internal", "--storage", "guests"]
+    said = cli("init", "beta", *asked, "--password-command", f"cat {home}/root-password")
+    assert said.code == 0, said.err
+    text = (home / "inventory/beta/stack.yml").read_text()
+    assert "0000:01:00.0" in text
+    assert node.password not in text
+    layout = cli("show", "layout", "beta")
+    assert layout.code == 0, layout.err
+    assert "10.86.0." in layout.out
+    checked = cli("check", "beta")
+    assert checked.code == 0, checked.out
+    again = cli("init", "beta", *asked)
+    assert again.code == ExitCode.BAD_INPUT
+    assert "exists already" in again.panel
+
+
+def test_init_at_a_wrong_endpoint_writes_nothing(home: Path, cli: Cli) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    said = cli("init", "beta", "--yes", "--endpoint", f"127.0.0.1:{port}", "--root", "password")
+    assert said.code == ExitCode.BAD_INPUT
+    assert f"No Proxmox VE API answers at https://127.0.0.1:{port}" in said.panel
+    assert not (home / "inventory/beta").exists()
+
+
+def test_init_with_a_wrong_password_writes_nothing(home: Path, make: Make, cli: Cli) -> None:
+    node = make()
+    asked = ["--yes", "--endpoint", node.endpoint, "--domain", "beta.internal"]
+    said = cli("init", "beta", *asked, "--password-command", "echo wrong")
+    assert said.code == ExitCode.FAILED
+    assert "did not accept the token or password" in said.panel
+    assert not (home / "inventory/beta").exists()
+    assert node.writes == []
+
+
 # --- the lab's own machine
 
 

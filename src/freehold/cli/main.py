@@ -62,10 +62,6 @@ def main() -> None:
     os.umask(0o077)
     try:
         app()
-    except BrokenPipeError:
-        # The reader of our output went away (`freehold ... | head`): that is no failure.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(ExitCode.OK)
     except Exception as error:
         if "--debug" in sys.argv:
             raise

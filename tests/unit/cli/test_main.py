@@ -1,0 +1,139 @@
+"""Errors at the command line: one panel, one exit code, a traceback only when asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from freehold import __version__
+from freehold.errors import BadInputError, FreeholdError
+from freehold.run.context import Client
+
+from .conftest import Cli
+
+ANSWER = "[red]not markup[/] [/etc/pve] 100 %"
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def open_(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(Client, "open", open_)
+
+
+def test_a_failure_is_one_panel_with_all_that_is_known(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(
+        monkeypatch,
+        FreeholdError("It broke", doing="trying", where="here", answer=ANSWER, remedy="Mend it"),
+    )
+    said = cli("up", "acme")
+    assert said.code == 1
+    assert said.out == ""
+    assert said.err.count("╭") == 1
+    for text in (
+        "Failed",
+        "It broke",
+        "Where: here",
+        "While: trying",
+        f"Answer: {ANSWER}",
+        "Remedy: Mend it",
+    ):
+        assert text in said.err
+
+
+def test_bad_input_says_that_nothing_was_touched(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, BadInputError("Wrong", remedy="Correct it"))
+    said = cli("plan", "acme")
+    assert said.code == 2
+    assert "Nothing was touched" in said.err
+
+
+def test_machines_get_one_line_of_json(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, BadInputError("Wrong", where="here", remedy="Correct it"))
+    said = cli("up", "acme", "--json")
+    assert said.code == 2
+    assert said.err == ""
+    assert json.loads(said.out) == {
+        "error": "BadInputError",
+        "message": "Wrong",
+        "where": "here",
+        "remedy": "Correct it",
+    }
+
+
+def test_a_traceback_of_an_error_only_with_debug(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, FreeholdError("It broke"))
+    assert "Traceback" not in cli("up", "acme").err
+    said = cli("up", "acme", "--debug")
+    assert said.code == 1
+    assert "Traceback" in said.err
+    assert "It broke" in said.err
+
+
+def test_anything_else_is_a_fault_of_ours_and_says_so(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, KeyError("what"))
+    said = cli("up", "acme")
+    assert said.code == 1
+    assert said.err.count("╭") == 1
+    assert "fault in Freehold: KeyError: 'what'" in said.err
+    assert "--debug" in said.err
+    assert "Traceback" not in said.err
+    with pytest.raises(KeyError):
+        cli("up", "acme", "--debug")
+
+
+def test_ctrl_c_says_how_to_go_on(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, KeyboardInterrupt())
+    said = cli("up", "acme")
+    assert said.code == 130
+    assert "run the same command again" in said.err
+
+
+def test_unknown_options_are_bad_input(cli: Cli) -> None:
+    assert cli("up", "acme", "--fast").code == 2
+    assert cli("up", "acme", "--until", "monday").code == 2
+
+
+def test_the_version(cli: Cli) -> None:
+    assert cli("--version").out == f"freehold {__version__}\n"
+
+
+def test_every_command_has_help_and_starts_without_ansible_and_pyinfra(cli: Cli) -> None:
+    said = cli("--help")
+    for verb in (
+        "init",
+        "prepare",
+        "check",
+        "plan",
+        "up",
+        "verify",
+        "status",
+        "down",
+        "show",
+        "secrets",
+        "lab",
+    ):
+        assert verb in said.out
+        assert cli(verb, "--help").code == 0
+    code = (
+        "import sys, freehold.cli.main\n"
+        "assert not {'ansible', 'pyinfra', 'gevent', 'aiohttp', 'freehold.lab.service'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_output_that_nobody_reads_ends_the_command_quietly() -> None:
+    program = Path(sys.executable).with_name("freehold")
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [program, "show", "schema"], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
