@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
 
 from freehold import resources
 from freehold.ansible.request import Request
+from freehold.parent import die_with_parent
 
 EVENTS_DESCRIPTOR = "FREEHOLD_EVENTS_FD"
 """Tells the callback ``freehold.stack.events`` where its lines go."""
 
-_PR_SET_PDEATHSIG = 1
-
 
 def main() -> int:
     """Read the request, run ``ansible-playbook`` in this process, and return its exit code."""
-    _die_with_parent()
+    die_with_parent(signal.SIGTERM)  # Ansible then ends its workers
     request = Request.model_validate_json(sys.stdin.buffer.read())
     _prepare_environment(events=_take_stdout())
     _hand_over(request)
@@ -46,11 +44,6 @@ def arguments(request: Request) -> list[str]:
     if request.verbosity:
         line.append("-" + "v" * min(request.verbosity, 4))
     return [*line, request.playbook or str(resources.site_playbook())]
-
-
-def _die_with_parent() -> None:
-    """End when the parent is killed, so that a second run never meets this one."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _take_stdout() -> int:

@@ -10,12 +10,14 @@ import sys  # noqa: E402
 from pydantic import ValidationError  # noqa: E402
 
 from freehold.events import Event  # noqa: E402
+from freehold.parent import die_with_parent  # noqa: E402
 from freehold.pyinfra.engine import log_to_stderr, run  # noqa: E402
 from freehold.pyinfra.request import Request  # noqa: E402
 
 
 def main() -> int:
     """Read the request, run it, write events; returns the exit code (0 done, 1 a host failed, 2 no such request)."""
+    die_with_parent()
     # nothing but events may reach the pipe, whatever prints
     events = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -2,6 +2,8 @@
 
 import sys
 
+from freehold.parent import die_with_parent
 from freehold.run.proof import child
 
+die_with_parent()
 sys.exit(child.main())
