@@ -10,16 +10,18 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
+import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from freehold.errors import FreeholdError
-from freehold.lab.machine.commands import SYSTEM_PATH
+from freehold.lab.machine.commands import SYSTEM_PATH, run
 
 PACKAGES = (
     *(
@@ -44,6 +46,8 @@ MASKED = (
         "fstrim.timer",
     ),
 )
+MEMORY_TO_BUILD_IN = 6 * 1024**3
+"""Bytes of free memory from which on templates are built in memory; half of it at most is used."""
 LOCAL_AUTHORITIES = Path("/usr/local/share/ca-certificates")
 TRUST_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS", "CURL_CA_BUNDLE")
 """What programs with a trust store of their own read; set in containers of a machine with authorities of its own."""
@@ -97,29 +101,57 @@ def build_all(folder: Path, templates: Sequence[Template], done: Callable[[Templ
     Raises:
         FreeholdError: mmdebstrap failed.
     """
-    with ThreadPoolExecutor(max_workers=max(1, min(len(templates), os.cpu_count() or 1))) as pool:
-        for template, seconds in pool.map(lambda one: (one, build(folder, one)), templates):
+    workers = max(1, min(len(templates), os.cpu_count() or 1))
+    with _scratch(folder.parent / "build") as scratch, ThreadPoolExecutor(max_workers=workers) as pool:
+        for template, seconds in pool.map(lambda one: (one, build(folder, one, scratch)), templates):
             done(template, seconds)
 
 
-def build(folder: Path, template: Template) -> float:
-    """Build one template; the file appears under its name when it is whole. Returns the seconds taken.
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """A folder to build in: in memory where there is plenty, which halves the time that building takes."""
+    if os.path.ismount(folder):  # left by a build that was killed
+        run(["umount", str(folder)])
+    folder.mkdir(parents=True, exist_ok=True)
+    in_memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") > MEMORY_TO_BUILD_IN
+    if in_memory:
+        run(
+            [
+                "mount",
+                "-t",
+                "tmpfs",
+                "-o",
+                f"size={MEMORY_TO_BUILD_IN // 2},mode=755",
+                "freehold-lab",
+                str(folder),
+            ]
+        )
+    try:
+        yield folder
+    finally:
+        if in_memory:
+            run(["umount", str(folder)])
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def build(folder: Path, template: Template, scratch: Path) -> float:
+    """Build one template below ``scratch``; its file appears when it is whole. Returns the seconds taken.
 
     Raises:
         FreeholdError: mmdebstrap failed.
     """
     began = time.monotonic()
     partial = folder / f".partial-{template.name}"
-    with tempfile.TemporaryDirectory(prefix="freehold-lab-") as scratch:
+    with tempfile.TemporaryDirectory(dir=scratch) as own:
         args = ["mmdebstrap", "--variant=minbase", "--skip=cleanup/apt/lists", "--dpkgopt=force-unsafe-io"]
-        args += [f"--include={','.join((*PACKAGES, *template.extra))}", *_hooks(Path(scratch))]
+        args += [f"--include={','.join((*PACKAGES, *template.extra))}", *_hooks(Path(own))]
         args += [template.suite, str(partial)]
         result = subprocess.run(
             args,
             capture_output=True,
             text=True,
             check=False,
-            env={"PATH": SYSTEM_PATH, "LC_ALL": "C.UTF-8", "HOME": "/root"},
+            env={"PATH": SYSTEM_PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", "TMPDIR": own},
         )
     if result.returncode:
         partial.unlink(missing_ok=True)
