@@ -113,7 +113,8 @@ def _scratch(folder: Path) -> Iterator[Path]:
     if os.path.ismount(folder):  # left by a build that was killed
         run(["umount", str(folder)])
     folder.mkdir(parents=True, exist_ok=True)
-    in_memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") > MEMORY_TO_BUILD_IN
+    meminfo = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    in_memory = int(meminfo["MemAvailable"].split()[0]) * 1024 > MEMORY_TO_BUILD_IN
     if in_memory:
         run(
             [
