@@ -19,6 +19,7 @@ import pytest
 from freehold import resources
 from freehold.events import Event, Stage, Status
 from freehold.layout.types import Layout
+from freehold.run.proof.report import HOST_PROPERTY
 
 _MASK = "********"
 
@@ -87,6 +88,7 @@ class _Reporter:
         hosts: dict[str, int] = {}
         for item in session.items:
             hosts[_host(item)] = hosts.get(_host(item), 0) + 1
+            item.user_properties.append((HOST_PROPERTY, _host(item)))
         for host, count in hosts.items():
             self.emit(Status.STARTED, "Proof", host, data={"checks": count})
 

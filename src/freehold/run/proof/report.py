@@ -9,6 +9,9 @@ from xml.etree import ElementTree
 
 from jinja2 import Environment, StrictUndefined
 
+HOST_PROPERTY = "host"
+"""Property of a test case in the JUnit report: the host that it is about."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -31,12 +34,12 @@ def checks(junit: Path) -> list[Check]:
 
 def _read(junit: Path) -> Iterator[Check]:
     for case in ElementTree.parse(junit).getroot().iter("testcase"):  # noqa: S314 - our own file
-        name = case.get("name", "")
-        base, _, host = name.partition("[")
+        base = case.get("name", "").partition("[")[0]
+        properties = {item.get("name"): item.get("value", "") for item in case.iter("property")}
         problem = next((child for child in case if child.tag in {"failure", "error", "skipped"}), None)
         outcome = "passed" if problem is None else "skipped" if problem.tag == "skipped" else "failed"
         yield Check(
-            host=host.rstrip("]").split("-")[0],
+            host=properties.get(HOST_PROPERTY, ""),
             about=case.get("classname", "").rsplit(".", 1)[-1].removeprefix("test_"),
             name=base.removeprefix("test_").replace("_", " "),
             outcome=outcome,
