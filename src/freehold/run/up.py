@@ -10,7 +10,7 @@ from freehold.events import Stage, Status
 from freehold.layout.types import Host
 from freehold.proxmox.changes import Action, Phase, Plan
 from freehold.proxmox.lock import client_lock
-from freehold.run import check, drift, plan, proof, roots, templates
+from freehold.run import check, drift, fetch, plan, proof, roots, templates
 from freehold.run.context import TOKEN_SECRET, Client
 from freehold.run.folder import RunFolder
 from freehold.run.stages import Run, Sink
@@ -52,9 +52,8 @@ def up(client: Client, sink: Sink, options: Options | None = None) -> Summary:
         if options.until is not Stage.START:
             _base(run)
         if options.until not in {Stage.START, Stage.BASE}:
-            known = client.authority()
             _services(run, options)
-            if client.authority() != known:
+            if fetch.fetch_authority(client):
                 # The gateway made the client's authority just now: the hosts' base system trusts it too.
                 _base(run)
         proven = proof.prove(run) if options.prove and options.until is None else None
