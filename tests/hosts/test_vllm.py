@@ -141,12 +141,16 @@ def test_sees_its_own_gpus_and_no_other_host_does(
     this_host: Host, layout: Layout, machine: Callable[[str], Machine]
 ) -> None:
     for each in layout.hosts:
-        found = machine(each.name).check_output(
-            "find /dev -maxdepth 2 \\( -name 'nvidia*' -o -name 'renderD*' -o -name kfd \\) -type c"
-            " -exec stat -c '%n %G %a' {} +"
+        listed = (
+            machine(each.name).run("stat -c '%n %G %a %F' /dev/nvidia* /dev/dri/renderD* /dev/kfd").stdout
         )
+        found = {
+            line.removesuffix(" character special file")
+            for line in listed.splitlines()
+            if line.endswith(" character special file")
+        }
         wanted = {f"{device.path} gpu {device.mode.lstrip('0')}" for device in each.devices}
-        assert set(found.splitlines()) == wanted, each.name
+        assert found == wanted, each.name
 
 
 def test_computes_where_the_stack_says(
