@@ -84,7 +84,7 @@ class PveStandin(BaseAdapter):
         params = dict(pairs)
         assert len(params) == len(pairs), f"a parameter was sent twice: {raw}"
         method = str(request.method)
-        self.requests.append((method, path, params))
+        self.requests.append((method, path, dict(params)))
         refused = problems(method, path, params)
         assert not refused, refused
         root = "PVEAuthCookie" in request.headers.get("Cookie", "")

@@ -292,6 +292,17 @@ def test_a_foreign_guest_in_the_way_stops_everything(client: PveClient, root: Pv
     assert plan_down(look(client)).empty
 
 
+def test_tags_alone_make_no_container_the_clients(client: PveClient, root: PveClient) -> None:
+    up(client, spec())
+    root.call("POST", "/pools", {"poolid": "theirs"})
+    root.call("PUT", "/pools", {"poolid": "theirs", "vms": 1000, "allow-move": 1})
+    with pytest.raises(errors.ForeignGuestError, match="is in pool 'theirs' instead of 'freehold-acme'"):
+        look(client, spec())
+    assert plan_down(look(client)).empty
+    root.call("PUT", "/pools", {"poolid": "theirs", "vms": 1000, "delete": 1})
+    assert [change.calls[0].path for change in plan([spec()], look(client, spec())).changes] == ["/pools"]
+
+
 def test_a_run_that_was_cut_off_while_creating_is_awaited(lab: Lab, client: PveClient) -> None:
     wanted = spec()
     create = plan([wanted], look(client, wanted)).changes[0].calls[0]

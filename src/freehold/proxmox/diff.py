@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from freehold.proxmox import desired, propstrings
 from freehold.proxmox.changes import Effect, FieldDiff
 from freehold.proxmox.observe import ObservedGuest
-from freehold.proxmox.spec import ContainerSpec
+from freehold.proxmox.spec import ContainerSpec, VolumeSpec
 
 Properties = dict[str, str]
 
@@ -190,8 +190,7 @@ def _mounts(spec: ContainerSpec, guest: ObservedGuest, found: Difference, *, pru
             found.impossible.append(_other_kind(guest.vmid, option, old, f"a volume on {wanted.storage}"))
             continue
         _storage(guest.vmid, option, old, wanted.storage, found)
-        _size(option, old, wanted.size, found)
-        _mount_options(option, old, desired.volume(wanted, old), guest, found.token)
+        _volume(option, old, wanted, guest, found)
     for mount in spec.mounts:
         option = by_path.pop(mount.path, None)
         if option is None:
@@ -211,6 +210,25 @@ def _mounts(spec: ContainerSpec, guest: ObservedGuest, found: Difference, *, pru
             found.notes.append(
                 f"{spec.hostname}: the volume {text} is not in the stack any more and stays; `--prune` detaches it."
             )
+
+
+def _volume(
+    option: str, old: Properties, wanted: VolumeSpec, guest: ObservedGuest, found: Difference
+) -> None:
+    in_force = propstrings.parse(option, guest.current.get(option, ""))
+    # A pending value repeats the size of its day; what is in force follows the volume.
+    actual = in_force if in_force.get("volume") == old.get("volume") else old
+    _size(option, actual, wanted.size, found)
+    new = desired.volume(wanted, old)
+    size = f"{wanted.size}G" if option in found.resizes else actual.get("size")
+    if size:
+        new["size"] = size
+    if option in guest.pending and old.get("size") != size and desired.same_mount(old, new):
+        found.token.put(
+            option, propstrings.render(option, old), propstrings.render(option, new), _later(guest)
+        )
+    else:
+        _mount_options(option, old, new, guest, found.token)
 
 
 def _other_kind(vmid: int, option: str, old: Mapping[str, str], new: str) -> FieldDiff:

@@ -123,21 +123,21 @@ def _update(spec: ContainerSpec, guest: ObservedGuest, found: Difference) -> Ite
     change = _maker(guest.node, spec)
     if found.impossible:
         yield change(Action.UPDATE, Phase.CONFIGURE, diffs=tuple(found.impossible))
+    # Disks grow first: a change of a mount point's options repeats the size, and must repeat the new one.
+    if found.resizes:
+        yield change(
+            Action.RESIZE,
+            Phase.CONFIGURE,
+            diffs=tuple(found.resizes.values()),
+            calls=tuple(_resize_calls(guest, found)),
+        )
     calls = list(_config_calls(guest, found))
-    written = bool(calls)
     if found.pool:
         params: dict[str, str | int] = {"poolid": str(found.pool.new), "vms": guest.vmid}
         calls.append(ApiCall(method="PUT", path="/pools", params=params))
     if calls:
         diffs = (*found.token.diffs, *((found.pool,) if found.pool else ()))
         yield change(Action.UPDATE, Phase.CONFIGURE, diffs=diffs, calls=tuple(calls))
-    if found.resizes:
-        yield change(
-            Action.RESIZE,
-            Phase.CONFIGURE,
-            diffs=tuple(found.resizes.values()),
-            calls=tuple(_resize_calls(guest, found, reread=written)),
-        )
     if found.root:
         yield change(
             Action.UPDATE,
@@ -156,28 +156,38 @@ def _config_calls(guest: ObservedGuest, found: Difference) -> Iterator[ApiCall]:
     params: dict[str, str | int] = dict(writes.options)
     if writes.delete:
         params["delete"] = ",".join(writes.delete)
+    guarded = _Guarded(guest, path, written=bool(found.resizes))
     protected = propstrings.truth(guest.config.get("protection"))
     detaches = any(propstrings.base_name(option) == "mp" for option in writes.delete)
     if not (protected and detaches):
-        yield ApiCall(method="PUT", path=path, params={**params, "digest": guest.digest})
+        yield guarded.put(params)
         return
     # A protected container gives no mount point away, so the protection is lifted around the change.
     wanted = params.pop("protection", "1")
-    yield ApiCall(method="PUT", path=path, params={"protection": 0, "digest": guest.digest})
-    yield ApiCall(method="PUT", path=path, params=params, reread_digest=True)
+    yield guarded.put({"protection": 0})
+    yield guarded.put(params)
     if wanted != "0":
-        yield ApiCall(method="PUT", path=path, params={"protection": 1}, reread_digest=True)
+        yield guarded.put({"protection": 1})
 
 
-def _resize_calls(guest: ObservedGuest, found: Difference, *, reread: bool) -> Iterator[ApiCall]:
+def _resize_calls(guest: ObservedGuest, found: Difference) -> Iterator[ApiCall]:
+    writes = _Guarded(guest, _path(guest.node, guest.vmid, "resize"))
     for disk, diff in found.resizes.items():
-        params: dict[str, str | int] = {"disk": disk, "size": str(diff.new)}
-        if not reread:
-            params["digest"] = guest.digest
-        yield ApiCall(
-            method="PUT", path=_path(guest.node, guest.vmid, "resize"), params=params, reread_digest=reread
-        )
-        reread = True
+        yield writes.put({"disk": disk, "size": str(diff.new)})
+
+
+class _Guarded:
+    """Writes of one container: the first carries the digest of the plan, the others one that is read again."""
+
+    def __init__(self, guest: ObservedGuest, path: str, *, written: bool = False) -> None:
+        self._digest, self._path, self._written = guest.digest, path, written
+
+    def put(self, params: dict[str, str | int]) -> ApiCall:
+        """The next write."""
+        if self._written:
+            return ApiCall(method="PUT", path=self._path, params=params, reread_digest=True)
+        self._written = True
+        return ApiCall(method="PUT", path=self._path, params={**params, "digest": self._digest})
 
 
 def _root_steps(guest: ObservedGuest, found: Difference) -> Iterator[RootStep]:

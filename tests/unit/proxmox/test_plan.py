@@ -207,6 +207,23 @@ def test_growing_is_a_call_of_its_own_with_the_digest_read_again_after_a_write()
     assert [call.reread_digest for change in both for call in change.calls] == [False, True, True]
 
 
+def test_a_mount_option_that_waits_repeats_the_size_that_the_volume_has_by_then() -> None:
+    wanted = SPEC.model_copy(
+        update={"volumes": (VolumeSpec(path="/data", storage="guests", size=10, backup=False),)}
+    )
+    grow, update, restart = planned(wanted, guest()).changes
+    assert (grow.action, restart.action) == (Action.RESIZE, Action.RESTART)
+    assert update.calls[0].params == {"mp0": "guests:1000/vm-1000-disk-1.raw,backup=0,mp=/data,size=10G"}
+    # The volume grew while an earlier change still waits: what waits must not bring the old size back.
+    old = CONFIG["mp0"].replace("backup=1", "backup=0")
+    cut_off = guest(
+        {"mp0": old}, current={**CONFIG, "mp0": CONFIG["mp0"].replace("8G", "10G")}, pending=("mp0",)
+    )
+    update, restart = planned(wanted, cut_off).changes
+    assert str(update.calls[0].params["mp0"]).endswith("size=10G")
+    assert restart.action is Action.RESTART
+
+
 def test_a_volume_that_is_left_out_stays_unless_pruned() -> None:
     spec = SPEC.model_copy(update={"volumes": ()})
     kept = planned(spec, guest())
