@@ -108,9 +108,8 @@ def play(tmp_path: Path, stack: Path, layout: Layout, environment: dict[str, str
         playbook = tmp_path / "playbook.yml"
         playbook.write_text(
             "- hosts: caddy\n  connection: local\n  gather_facts: false\n"
-            "  vars: {ansible_python_interpreter: '{{ ansible_playbook_python }}'}\n  tasks:\n"
-            + _indented(tasks)
-            + ("  handlers:\n" + _indented(handlers) if handlers else ""),
+            f"  vars: {{ansible_python_interpreter: '{sys.executable}', freehold_host_folder: '{tmp_path}/etc'}}\n"
+            "  tasks:\n" + _indented(tasks) + ("  handlers:\n" + _indented(handlers) if handlers else ""),
             encoding="utf-8",
         )
         request = {

@@ -75,4 +75,5 @@ def test_a_wrong_stack_file_is_refused_with_file_and_line(stack: Path, environme
     )
 
     assert done.returncode != 0
-    assert "stack.yml:10: services.caddy.tite" in done.stderr
+    assert "services.caddy.tite: unknown setting" in done.stderr
+    assert "stack.yml:10" in done.stderr

@@ -11,6 +11,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.freehold.stack.plugins.module_utils import pending
 from freehold import render
 from freehold.ansible import context
 from freehold.ansible.digest import Keyed, managed_digest
@@ -44,7 +45,12 @@ class ActionModule(ActionBase):
             }
         except FreeholdError as error:
             raise AnsibleActionFail(context.explain(error)) from error
-        payload = {"directories": [dict(entry) for entry in options["directories"]], "files": files}
+        payload = {
+            "service": options["service"],
+            "folder": variables.get("freehold_host_folder", pending.FOLDER),
+            "directories": [dict(entry) for entry in options["directories"]],
+            "files": files,
+        }
         result: dict[str, Any] = self._execute_module(
             module_name="freehold.stack.files",
             module_args={"payload": base64.b64encode(zlib.compress(json.dumps(payload).encode())).decode()},
@@ -52,7 +58,7 @@ class ActionModule(ActionBase):
         )
         result.pop("invocation", None)
         result["managed"] = managed
-        self._notify(options["files"], result.get("changed_files", []))
+        self._notify(options["files"], result)
         return result
 
     def _render(self, service: str, entry: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,11 +69,13 @@ class ActionModule(ActionBase):
             if name in variables
         }
         content = render.render(template, wanted)
-        kept = {key: entry[key] for key in ("owner", "group", "mode", "validate", "secret")}
+        kept = {key: entry[key] for key in ("owner", "group", "mode", "validate", "notify", "secret")}
         return {**kept, "path": entry["dest"], "src": template, "content": content}
 
-    def _notify(self, entries: Iterable[Mapping[str, Any]], changed: list[str]) -> None:
+    def _notify(self, entries: Iterable[Mapping[str, Any]], result: Mapping[str, Any]) -> None:
+        changed = result.get("changed_files", [])
         handlers = {entry["notify"] for entry in entries if entry["notify"] and entry["dest"] in changed}
+        handlers |= set(result.get("pending", []))
         if handlers:
             # The strategy notifies what the task names when its result is a change.
             self._task.notify = [*(self._task.notify or []), *sorted(handlers)]

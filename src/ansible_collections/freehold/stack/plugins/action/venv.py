@@ -34,7 +34,12 @@ class ActionModule(ActionBase):
             ) from error
         result: dict[str, Any] = self._execute_module(
             module_name="freehold.stack.venv",
-            module_args={**options, "payload": base64.b64encode(zlib.compress(lock)).decode()},
+            module_args={
+                **options,
+                "payload": base64.b64encode(zlib.compress(lock)).decode(),
+                "service": self._task._role.get_name().rpartition(".")[2] if self._task._role else "",
+                "handlers": list(self._task.notify or []),
+            },
             task_vars=task_vars,
         )
         result.pop("invocation", None)

@@ -16,6 +16,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.freehold.stack.plugins.module_utils import pending
+
 DOCUMENTATION = r"""
 module: files
 short_description: Writes a service's configuration files in one round trip
@@ -78,6 +80,11 @@ changed_files:
   returned: always
   type: list
   elements: str
+pending:
+  description: Handlers that an interrupted run left over; they are notified again.
+  returned: always
+  type: list
+  elements: str
 managed:
   description: Every file of this task with the digest that the manifest records.
   returned: always
@@ -95,7 +102,7 @@ def _lookup(database: Callable[[str], Any], name: str) -> int | None:
 class _Tree:
     """The wanted tree; ``changed`` collects paths."""
 
-    def __init__(self, module: AnsibleModule, wanted: dict[str, list[dict[str, Any]]]) -> None:
+    def __init__(self, module: AnsibleModule, wanted: dict[str, Any]) -> None:
         self.module = module
         self.wanted = wanted
         self.changed: list[str] = []
@@ -156,6 +163,8 @@ class _Tree:
                 self.diff.append(_difference(entry, before, after))
                 if not self.module.check_mode:
                     staged.append((self.stage(entry, after), entry["path"]))
+            if staged:
+                self.note_handlers({path for _new, path in staged})
             while staged:
                 new, path = staged[0]
                 new.replace(path)
@@ -163,6 +172,10 @@ class _Tree:
         finally:
             for new, _path in staged:
                 new.unlink()
+
+    def note_handlers(self, paths: set[str]) -> None:
+        handlers = {entry["notify"] for entry in self.wanted["files"] if entry["path"] in paths}
+        pending.add(self.wanted["folder"], self.wanted["service"], handlers - {""})
 
     def stage(self, entry: dict[str, Any], content: bytes) -> Path:
         uid, gid = self.owner(entry)
@@ -252,10 +265,12 @@ def main() -> None:
             msg="freehold.stack.files runs through its action plugin; install the freehold package here"
         )
     tree = _Tree(module, json.loads(zlib.decompress(base64.b64decode(module.params["payload"]))))
+    waiting = pending.read(tree.wanted["folder"], tree.wanted["service"])
     tree.directories()
     tree.files()
-    # `invocation` would carry the payload.
-    module.exit_json(changed=bool(tree.changed), changed_files=tree.changed, diff=tree.diff)
+    module.exit_json(
+        changed=bool(tree.changed or waiting), changed_files=tree.changed, pending=waiting, diff=tree.diff
+    )
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.freehold.stack.plugins.module_utils import pending
+
 DOCUMENTATION = r"""
 module: manifest
 short_description: Records what Freehold put on a host
@@ -87,6 +89,8 @@ def main() -> None:
     services[module.params["service"]] = section
     if changed and not module.check_mode:
         _write(manifest)
+    if not module.check_mode:
+        pending.clear(str(PATH.parent), module.params["service"])
     module.exit_json(changed=changed)
 
 

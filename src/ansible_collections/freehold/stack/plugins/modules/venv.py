@@ -15,6 +15,8 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.freehold.stack.plugins.module_utils import pending
+
 DOCUMENTATION = r"""
 module: venv
 short_description: Makes a virtual environment from a hash-locked list of packages
@@ -31,6 +33,8 @@ options:
   wheels: {description: "More places for wheels (C(--find-links)).", type: list, elements: str, default: []}
   timeout: {description: Seconds that the installation may take., type: int, default: 3600}
   payload: {description: What the action hands to the module; not for playbooks., type: str}
+  service: {description: Set by the action., type: str, default: ""}
+  handlers: {description: Set by the action., type: list, elements: str, default: []}
 attributes:
   check_mode: {support: full, description: Says whether packages would change.}
   diff_mode: {support: full, description: Lists packages with their versions.}
@@ -165,6 +169,8 @@ def main() -> None:
             "wheels": {"type": "list", "elements": "str", "default": []},
             "timeout": {"type": "int", "default": 3600},
             "payload": {"type": "str", "no_log": True},
+            "service": {"type": "str", "default": ""},
+            "handlers": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
@@ -175,6 +181,7 @@ def main() -> None:
     environment = _Environment(module, zlib.decompress(base64.b64decode(module.params["payload"])))
     before, after = environment.record(), environment.text()
     if before != after and not module.check_mode:
+        pending.add(pending.FOLDER, module.params["service"], module.params["handlers"])
         environment.install()
     diff = {"before_header": module.params["path"], "after_header": module.params["path"]}
     module.exit_json(changed=before != after, diff=diff | {"before": before, "after": after})

@@ -1,0 +1,57 @@
+"""Handlers that are still to run on a host: they survive a run that was killed between a change and its handler.
+
+Ansible keeps notifications in memory alone. A service whose file was replaced by a run that then died would go on with
+the old file for good, because the next run finds nothing to change. So each change is noted on the host before it is
+made, the next run notifies the handlers again, and the service's manifest, written last, clears the note.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+FOLDER = "/etc/freehold"
+_NAME = "pending.json"
+
+
+def _all(folder: str) -> dict[str, list[str]]:
+    try:
+        found = json.loads((Path(folder) / _NAME).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def read(folder: str, service: str) -> list[str]:
+    """Names of the handlers that wait for the service."""
+    return _all(folder).get(service, [])
+
+
+def add(folder: str, service: str, handlers: Iterable[str]) -> None:
+    """Note handlers of the service, before the change that they follow."""
+    noted = _all(folder)
+    wanted = sorted({*noted.get(service, []), *handlers})
+    if wanted != noted.get(service, []):
+        _write(folder, noted | {service: wanted})
+
+
+def clear(folder: str, service: str) -> None:
+    """Forget the handlers of the service: they ran."""
+    noted = _all(folder)
+    if noted.pop(service, None) is not None:
+        _write(folder, noted)
+
+
+def _write(folder: str, noted: dict[str, list[str]]) -> None:
+    Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=folder, prefix=".pending-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            json.dump(noted, stream, sort_keys=True)
+        Path(name).replace(Path(folder) / _NAME)
+    except BaseException:
+        Path(name).unlink()
+        raise
