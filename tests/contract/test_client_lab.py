@@ -18,7 +18,7 @@ import freehold.lab
 from freehold.lab.api.server import LAB, create_app, serve
 from freehold.lab.state import LabState, NodeSpec, StorageSpec
 from freehold.proxmox import errors
-from freehold.proxmox.apply import apply, resolve_root_steps
+from freehold.proxmox.apply import apply, execute, resolve_root_steps
 from freehold.proxmox.changes import Action, Phase, Plan
 from freehold.proxmox.client import Password, PveClient, Token
 from freehold.proxmox.observe import Observed, observe
@@ -430,3 +430,21 @@ def test_what_root_on_the_node_refuses_is_said(lab: Lab) -> None:
     with pytest.raises(errors.PveError) as caught:
         over_ssh(lab.on_node)("POST", "/access/roles", {"roleid": "X", "privs": "VM.Fly"})
     assert "invalid privilege" in str(caught.value.answer)
+
+
+def test_what_happened_in_the_meantime_counts_as_done(client: PveClient, root: PveClient) -> None:
+    wanted = spec()
+    made = plan([wanted], look(client, wanted))
+    apply(client, made, [Phase.CONFIGURE])
+    root.wait(root.call("POST", "/nodes/pve/lxc/1000/status/start"))
+    assert not apply(client, made, [Phase.POWER])[1000].changed
+
+    grown = spec(disk=3)
+    resize = plan([grown], look(client, grown)).changes[0].calls[0]
+    assert execute(client, resize).changed
+    again = resize.model_copy(update={"reread_digest": True})
+    assert not execute(client, again).changed
+
+    down = plan_down(look(client))
+    assert apply(client, down)[1000].changed
+    assert not apply(client, down)[1000].changed
