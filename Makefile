@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # What `apt-get` installs, and why: real containers (lxc, uidmap), their templates (mmdebstrap, zstd),
 # their network (iproute2, nftables), SSH to them, and a browser for the test of the chat.
-APT_LAB  := lxc uidmap mmdebstrap zstd iproute2 nftables openssh-client ca-certificates python3-venv
+APT_LAB  := lxc uidmap mmdebstrap zstd iproute2 nftables openssl openssh-client ca-certificates python3-venv
 APT_TEST := chromium
 
 .DEFAULT_GOAL := help
@@ -60,7 +60,7 @@ apt-test:
 $(BIN)/freehold: requirements.lock pyproject.toml
 	@echo "Installing Freehold and its tools into $(VENV)"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-uv.lock
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --require-hashes -r requirements-uv.lock
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements.lock
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps -e .
 	@touch $@

@@ -1,1 +1,1 @@
-
+"""A stand-in of a Proxmox VE node for development."""
