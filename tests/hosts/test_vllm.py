@@ -94,6 +94,19 @@ def test_answers(engine: Engine, name: str) -> None:
         assert text.startswith(_LAB_ANSWER)
 
 
+def test_takes_questions_that_offer_tools(engine: Engine, name: str, service: ServicePlacement) -> None:
+    function = {"name": "now", "description": "The time.", "parameters": {"type": "object", "properties": {}}}
+    question = {
+        "model": name,
+        "messages": [{"role": "user", "content": "Who are you?"}],
+        "tools": [{"type": "function", "function": function}],
+        "max_tokens": 8,
+    }
+    wanted = 200 if service.variables.get("vllm_tool_call_parser", "hermes") else 400
+
+    assert engine.ask("/v1/chat/completions", question)["status"] == wanted
+
+
 def test_counts_what_it_does(engine: Engine) -> None:
     answer = engine.ask("/metrics", key="")
 
