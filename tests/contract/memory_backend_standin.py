@@ -48,9 +48,10 @@ class MemoryBackend:
             if source.startswith("/srv/") and source not in self.directories:
                 log("mounting container failed")
                 raise BackendError(f"directory '{source}' does not exist")
-        log(f"extracting archive '/var/lib/vz/template/cache/{template.name}'")
-        self._wait("create")
         try:
+            # A stop is noticed at the next line of the log, whichever that is.
+            log(f"extracting archive '/var/lib/vz/template/cache/{template.name}'")
+            self._wait("create")
             log("Total bytes read: 10240 (10KiB, 4.3MiB/s)")
         except InterruptedTaskError as error:
             raise BackendError(_TAR.format(vmid=guest.vmid)) from error
