@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+PROGRAM = Path(sys.executable).with_name("freehold")
 LAB_STACK = REPOSITORY / "inventory/lab/stack.yml"
 
 
@@ -24,6 +25,9 @@ class Freehold:
     home: Path
     inventory: Path
     environment: dict[str, str] = field(default_factory=dict)
+    program: Path = PROGRAM
+    directory: Path = REPOSITORY
+    """Where the command is run."""
 
     def env(self) -> dict[str, str]:
         return os.environ | {
@@ -35,13 +39,13 @@ class Freehold:
 
     @property
     def command(self) -> list[str]:
-        return [str(Path(sys.executable).with_name("freehold"))]
+        return [str(self.program)]
 
     def __call__(self, *words: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [*self.command, *words],
             env=self.env(),
-            cwd=REPOSITORY,
+            cwd=self.directory,
             capture_output=True,
             text=True,
             timeout=1500,
@@ -65,7 +69,7 @@ class Freehold:
         return subprocess.Popen(
             [*self.command, *words],
             env=self.env(),
-            cwd=REPOSITORY,
+            cwd=self.directory,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
