@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # What `apt-get` installs, and why: real containers (lxc, uidmap), their templates (mmdebstrap, zstd),
 # their network (iproute2, nftables), SSH to them, and a browser for the test of the chat.
 APT_LAB  := lxc uidmap mmdebstrap zstd iproute2 nftables openssl openssh-client ca-certificates python3-venv
-APT_TEST := chromium
+APT_TEST := chromium libnss3-tools
 
 .DEFAULT_GOAL := help
 .PHONY: help up down test lint unit contract lab-test molecule apt-lab apt-test lock clean

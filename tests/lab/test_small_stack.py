@@ -124,7 +124,7 @@ def test_changes_of_the_stack_are_planned_and_made(freehold: Freehold) -> None:
     fields = {
         diff["field"] for change in freehold.json("plan", CLIENT)["changes"] for diff in change["diffs"]
     }
-    assert {"memory", "rootfs"} <= fields
+    assert {"memory", "rootfs size"} <= fields
     assert freehold.up(CLIENT)["changes"] == {"containers": 1}
     assert "640" in _pct("pct", "config", "2010")
     stack.write_text(stack.read_text().replace("disk: 5", "disk: 4"))

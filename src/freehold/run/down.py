@@ -12,6 +12,7 @@ from freehold.proxmox.observe import observe
 from freehold.proxmox.plan import plan_down
 from freehold.run import roots
 from freehold.run.context import Client
+from freehold.run.fetch import GATEWAY
 from freehold.run.folder import RunFolder
 from freehold.run.stages import Run, Sink
 
@@ -63,4 +64,7 @@ def down(client: Client, sink: Sink, made: Plan) -> int:
         for host in client.whole_layout.hosts:
             if host.vmid in gone:
                 ssh.unpin(pins, str(host.address))
+            if host.vmid in gone and GATEWAY in host.services:
+                # The authority went with the gateway; the next one makes its own.
+                client.authority_file.unlink(missing_ok=True)
         return len(gone)

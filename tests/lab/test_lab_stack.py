@@ -1,0 +1,76 @@
+"""The main job: the lab's whole stack, from its stack file to a chat in a browser."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from .freehold_command import LAB_STACK, REPOSITORY, Freehold
+
+pytestmark = pytest.mark.lab
+
+CLIENT = "whole"
+
+
+@pytest.fixture(scope="module")
+def stack(freehold: Freehold) -> Path:
+    lab: dict[str, Any] = yaml.safe_load(LAB_STACK.read_text(encoding="utf-8"))
+    return freehold.write(
+        CLIENT,
+        "10.86.0.5",
+        2000,
+        services=lab["services"],
+        hosts=lab["hosts"],
+        users=lab["users"],
+        groups=lab["groups"],
+    )
+
+
+def test_from_nothing_to_a_proven_stack(freehold: Freehold, stack: Path) -> None:
+    freehold("prepare", CLIENT)
+    summary = freehold.up(CLIENT)
+    assert {host["host"] for host in summary["hosts"]} == {"caddy", "postgres", "openwebui", "vllm"}
+    assert summary["addresses"] == {"Chat": f"https://chat.{CLIENT}.internal"}
+    assert any("openwebui.admin_password" in login for login in summary["logins"])
+    assert summary["passed"] > 80
+
+
+def test_again_nothing_had_to_change(freehold: Freehold) -> None:
+    assert freehold.up(CLIENT)["changes"] == {}
+
+
+def test_a_person_chats_in_a_browser(freehold: Freehold, stack: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "chat.png"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "tests/browser"],
+        env=freehold.env() | {"FREEHOLD_STACK": str(stack), "FREEHOLD_SCREENSHOT": str(picture)},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert picture.stat().st_size > 10_000
+
+
+def test_plain_ansible_agrees_that_nothing_is_to_do(freehold: Freehold, stack: Path) -> None:
+    done = subprocess.run(
+        ["ansible-playbook", "-i", str(stack), "site.yml", "--check"],
+        env=freehold.env() | {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    recap = [line for line in done.stdout.splitlines() if "changed=" in line]
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert len(recap) == 4
+    assert all("changed=0" in line for line in recap), recap
+
+
+def test_down_leaves_nothing(freehold: Freehold) -> None:
+    freehold("down", CLIENT, "--confirm", CLIENT)
+    assert {state["state"] for state in freehold.json("status", CLIENT)} == {"missing"}
