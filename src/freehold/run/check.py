@@ -283,6 +283,13 @@ def _root_steps(client: Client) -> Iterator[Finding]:
             yield Finding(
                 f"root steps on {name}", "ok", "through a root@pam session (proxmox.root_password_command)"
             )
+            if any(host.devices for host in layout.hosts if host.node == name):
+                yield Finding(
+                    f"GPU device nodes of {name}",
+                    "warning",
+                    "Without SSH to the node, Freehold cannot see to it that they exist when containers start",
+                    f"Let the node make them at boot, before pve-guests.service (for NVIDIA: `nvidia-modprobe -c 0` with the number of each GPU, then `nvidia-modprobe -u -c 0`), or give SSH to the node (nodes.{name}.address).",
+                )
         else:
             yield Finding(
                 f"root steps on {name}",

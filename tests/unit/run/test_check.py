@@ -17,7 +17,7 @@ from freehold.run.check import Finding
 from freehold.run.context import Client
 from freehold.run.prepare import needs
 
-from .conftest import Open
+from .conftest import STACK, Open
 
 GIB = 2**30
 
@@ -172,6 +172,12 @@ def test_a_gpu_without_a_way_to_become_root(look: Look) -> None:
     found = look(**GPUS)
     assert [finding.about for finding in found] == ["root steps on pve"]
     assert "proxmox.root_password_command" in found[0].remedy
+
+
+def test_gpus_through_a_session_need_device_nodes_that_the_node_makes_itself(look: Look) -> None:
+    found = look(**GPUS, proxmox=STACK["proxmox"] | {"root_password_command": "true"})
+    assert [(finding.status, finding.about) for finding in found] == [("warning", "GPU device nodes of pve")]
+    assert "nodes.pve.address" in found[0].remedy
 
 
 def test_a_gpu_that_is_not_in_the_node(look: Look) -> None:
