@@ -18,7 +18,7 @@ import freehold.lab
 from freehold.lab.api.server import LAB, create_app, serve
 from freehold.lab.state import LabState, NodeSpec, StorageSpec
 from freehold.proxmox import errors
-from freehold.proxmox.apply import apply, execute, resolve_root_steps
+from freehold.proxmox.apply import apply, digest, execute
 from freehold.proxmox.changes import Action, Phase, Plan
 from freehold.proxmox.client import Password, PveClient, Token
 from freehold.proxmox.observe import Observed, observe
@@ -377,17 +377,6 @@ def test_one_failing_container_does_not_stop_the_others(client: PveClient) -> No
     assert set(look(client, spec(0), spec(2)).guests) == {1000, 1002}
 
 
-def test_root_steps_carry_the_digest_that_is_read_after_the_token_wrote(client: PveClient) -> None:
-    up(client, spec())
-    wanted = spec(memory=768, devices=(DeviceSpec(path="/dev/nvidia0", gid=2107),))
-    made = plan([wanted], look(client, wanted))
-    apply(client, made, [Phase.CONFIGURE])
-    ((step, argv),) = resolve_root_steps(client, made)
-    fresh = client.get("/nodes/pve/lxc/1000/config")["digest"]
-    assert argv == ["pct", "set", "1000", "--dev0", "/dev/nvidia0,gid=2107", "--digest", fresh]
-    assert step.vmid == 1000
-
-
 def test_a_plan_survives_json(client: PveClient) -> None:
     made = plan([spec()], look(client, spec()))
     assert Plan.model_validate_json(made.model_dump_json()) == made
@@ -408,8 +397,8 @@ def test_root_on_the_node_prepares_and_passes_devices_with_commands(lab: Lab) ->
     )
     made = plan([wanted], look(client, wanted))
     apply(client, made, [Phase.CONFIGURE])
-    for _, argv in resolve_root_steps(client, made):
-        ran = lab.on_node(argv)
+    for step in made.root_steps():
+        ran = lab.on_node(step.argv(digest(client, "/nodes/pve/lxc/1000")))
         assert ran.status == 0, ran.error
     apply(client, made, [Phase.POWER])
     assert plan([wanted], look(client, wanted)).empty
@@ -418,8 +407,8 @@ def test_root_on_the_node_prepares_and_passes_devices_with_commands(lab: Lab) ->
     made = plan([fewer], look(client, fewer))
     stale = made.root_steps()[0].argv("0" * 40)
     assert "detected modified configuration" in lab.on_node(stale).error
-    for _, argv in resolve_root_steps(client, made):
-        assert lab.on_node(argv).status == 0
+    for step in made.root_steps():
+        assert lab.on_node(step.argv(digest(client, "/nodes/pve/lxc/1000"))).status == 0
     apply(client, made, [Phase.POWER])
     assert plan([fewer], look(client, fewer)).empty
     config = look(client, fewer).guests[1000].config

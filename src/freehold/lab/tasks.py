@@ -159,10 +159,6 @@ class Tasks:
             if (task := self._tasks.get(upid)) and task.running:
                 self._stopping.add(upid)
 
-    def stopping(self, upid: str) -> bool:
-        """Whether somebody asked the running task to stop."""
-        return upid in self._stopping
-
     def wait(self, upid: str, timeout: float | None = None) -> None:
         """Wait for the end of a task."""
         if thread := self._threads.get(upid):

@@ -202,20 +202,3 @@ def _together(failures: list[errors.PveError], total: int) -> errors.PveError:
         answer="\n".join(f"{e.doing}: {e.message} {e.answer or ''}".rstrip() for e in failures),
         remedy=first.remedy,
     )
-
-
-def resolve_root_steps(
-    client: PveClient, plan: Plan, phase: Phase = Phase.ROOT
-) -> list[tuple[RootStep, list[str]]]:
-    """The root steps with their commands for the node, digests read now (after the token's own writes).
-
-    Only the first command on a container carries a digest, since each command alters it.
-    """
-    commands: list[tuple[RootStep, list[str]]] = []
-    seen: set[int] = set()
-    for step in plan.root_steps(phase):
-        path = f"/nodes/{step.node}/lxc/{step.vmid}"
-        fresh = digest(client, path) if step.command == "set" and step.vmid not in seen else None
-        seen.add(step.vmid)
-        commands.append((step, step.argv(fresh)))
-    return commands
