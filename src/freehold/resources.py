@@ -41,8 +41,8 @@ def host_tests() -> Path:
 
 
 def site_playbook() -> Path:
-    """The playbook that gives every host its services."""
-    return _data("site.yml", "data/site.yml")
+    """The playbook that gives every host its services, ``freehold.stack.site``; in a checkout a link to its root."""
+    return collections() / "ansible_collections/freehold/stack/playbooks/site.yml"
 
 
 def ansible_config() -> Path:

@@ -15,12 +15,6 @@ from .freehold_command import REPOSITORY, Freehold
 pytestmark = pytest.mark.lab
 
 CLIENT = "wheel"
-PLAY = """\
-- hosts: service_postgres
-  gather_facts: false
-  roles:
-    - freehold.stack.postgres
-"""
 
 
 class Installed(Freehold):
@@ -115,14 +109,15 @@ def test_the_other_verbs(installed: Installed) -> None:
     assert "stack.yml" in installed("show", "stack", CLIENT, "--origin").stdout
 
 
-def test_plain_ansible_finds_collection_inventory_and_roles(installed: Installed) -> None:
+def test_plain_ansible_finds_collection_inventory_roles_and_playbook(installed: Installed) -> None:
     stack = f"inventory/{CLIENT}/stack.yml"
-    (installed.directory / "play.yml").write_text(PLAY, encoding="utf-8")
 
     assert "freehold.stack" in installed.tool("ansible-galaxy", "collection", "list", "freehold.stack")
     assert "files.py" in installed.tool("ansible-doc", "-t", "module", "freehold.stack.files")
     assert "service_postgres" in installed.tool("ansible-inventory", "-i", stack, "--graph")
-    assert "changed=0 " in installed.tool("ansible-playbook", "-i", stack, "play.yml")
+    assert "changed=0 " in installed.tool(
+        "ansible-playbook", "-i", stack, "freehold.stack.site", "--limit", "postgres"
+    )
 
 
 def test_down_removes_the_container(installed: Installed) -> None:

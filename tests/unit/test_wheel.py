@@ -19,7 +19,6 @@ PLACES = {
     "templates": "freehold/data/templates",
     "deploys": "freehold/data/deploys",
     "tests/hosts": "freehold/data/hosts",
-    "site.yml": "freehold/data/site.yml",
     "ansible.cfg": "freehold/data/ansible.cfg",
 }
 """Folder or file of the checkout -> its place in the wheel."""
