@@ -40,7 +40,8 @@ def plan(console: Console, made: Plan, *, api_calls: int) -> None:
     if made.empty:
         console.print("Nothing to change: the containers are as the stack wants them.", style="green")
     else:
-        console.print(f"{guests} containers would change.", style="bold", highlight=False)
+        what = "1 container" if guests == 1 else f"{guests} containers"
+        console.print(f"{what} would change.", style="bold", highlight=False)
     console.print(f"({api_calls} API calls to find out)", style="dim", highlight=False)
 
 
@@ -91,7 +92,8 @@ def summary(console: Console, found: Summary, *, json: bool) -> None:
         )
     )
     if found.passed is not None:
-        lines.append(Text(f"Proof: {found.passed} checks passed; {found.report}", style="green"))
+        skipped = f", {found.skipped} skipped" if found.skipped else ""
+        lines.append(Text(f"Proof: {found.passed} checks passed{skipped}; {found.report}", style="green"))
     minutes, seconds = divmod(round(found.seconds), 60)
     lines.append(
         Text(

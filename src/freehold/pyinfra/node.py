@@ -11,6 +11,7 @@ from pyinfra.api import FactBase, QuoteString, StringCommand, operation
 from typing_extensions import override
 
 from freehold.proxmox.changes import RootStep
+from freehold.proxmox.templates import newest
 from freehold.pyinfra.system import fail
 
 _DOWNLOAD = 1800
@@ -68,26 +69,19 @@ def template(storage: str, system: str) -> Iterator[StringCommand]:
 
     ``pveam`` checks what it downloads: the list of templates is signed and holds the SHA-512 of each.
     """
-    if newest(f"{storage}:vztmpl/", system, host.get_fact(Templates, storage=storage)):
+    if newest(host.get_fact(Templates, storage=storage), system):
         host.noop(f"a template of {system} is there")
         return
-    found = newest("", system, host.get_fact(AvailableTemplates))
+    found = newest(host.get_fact(AvailableTemplates), system)
     if found is None:
         yield StringCommand("pveam", "update", _timeout=120)
-        found = newest("", system, host.get_fact(AvailableTemplates))
+        found = newest(host.get_fact(AvailableTemplates), system)
     if found is None:
         yield fail(f"Proxmox offers no standard template of {system} to this node: see `pveam available`.")
         return
     yield StringCommand(
         "pveam", "download", QuoteString(storage), QuoteString(found), ">&2", _timeout=_DOWNLOAD
     )
-
-
-def newest(prefix: str, system: str, names: Iterable[str]) -> str | None:
-    """The newest standard template of ``system`` among ``names``; ``None`` when there is none."""
-    pattern = re.compile(re.escape(prefix + system) + r"-standard_([0-9.-]+)_amd64\.tar\.\w+")
-    found = {name: match.group(1) for name in names if (match := pattern.fullmatch(name))}
-    return max(found, key=lambda name: [int(n) for n in re.findall(r"\d+", found[name])], default=None)
 
 
 @operation()

@@ -34,6 +34,8 @@ class Summary:
     notes: list[str]
     passed: int | None
     """Checks that passed; None when nothing was proven."""
+    skipped: int
+    """Checks that could not be made; the report says why."""
     folder: str
     report: str | None
     seconds: float
@@ -71,6 +73,7 @@ def summarise(run: Run, proof: Proof | None, *, seconds: float) -> Summary:
         logins=logins,
         notes=notes,
         passed=proof.passed if proof else None,
+        skipped=proof.skipped if proof else 0,
         folder=str(run.folder.path),
         report=str(proof.page) if proof else None,
         seconds=seconds,

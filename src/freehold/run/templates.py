@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 from freehold.errors import FreeholdError
 from freehold.proxmox.client import PveClient
-
-_VERSION = re.compile(r"\d+")
+from freehold.proxmox.templates import newest
 
 
 class TemplateMissingError(FreeholdError):
     """The node neither has nor offers the template."""
-
-
-def _newest(names: list[str], os: str) -> str | None:
-    """The newest ``debian-12-standard_12.12-1_amd64.tar.zst`` among names of templates."""
-    standard = [name for name in names if name.startswith(f"{os}-standard_") and "_amd64.tar" in name]
-    return max(standard, key=lambda name: [int(n) for n in _VERSION.findall(name)], default=None)
 
 
 def find(api: PveClient, node: str, storage: str, os: str) -> str | None:
@@ -30,9 +21,7 @@ def find(api: PveClient, node: str, storage: str, os: str) -> str | None:
         {"content": "vztmpl"},
         doing=f"listing templates on {storage}",
     )
-    by_name = {str(entry["volid"]).rpartition("/")[2]: str(entry["volid"]) for entry in content}
-    name = _newest(list(by_name), os)
-    return by_name[name] if name else None
+    return newest((str(entry["volid"]) for entry in content), os)
 
 
 def offered(api: PveClient, node: str, os: str) -> str | None:
@@ -41,7 +30,7 @@ def offered(api: PveClient, node: str, os: str) -> str | None:
     API: ``GET /nodes/{node}/aplinfo``.
     """
     listed = api.get(f"/nodes/{node}/aplinfo", doing=f"asking which templates node {node} offers")
-    return _newest([str(entry["template"]) for entry in listed], os)
+    return newest((str(entry["template"]) for entry in listed), os)
 
 
 def missing(node: str, storage: str, os: str) -> TemplateMissingError:

@@ -88,7 +88,7 @@ def _plan(run: Run, options: Options) -> Plan:
         run.folder.write("plan.json", made.model_dump(mode="json"))
         guests = len({change.vmid for change in made.changes if change.actionable})
         run.say(
-            Stage.PLAN, Status.PROGRESS, f"{guests} containers to change" if guests else "Nothing to change"
+            Stage.PLAN, Status.PROGRESS, f"Containers to change: {guests}" if guests else "Nothing to change"
         )
         for note in made.notes:
             run.say(Stage.PLAN, Status.PROGRESS, note)

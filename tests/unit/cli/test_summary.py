@@ -91,6 +91,7 @@ def summary(**changes: object) -> Summary:
         "logins": ["Open WebUI: admin [freehold secrets show acme]"],
         "notes": ["Names: let your DNS answer"],
         "passed": 12,
+        "skipped": 0,
         "folder": "/runs/x",
         "report": "/runs/x/proof.html",
         "seconds": 83.4,
@@ -127,3 +128,9 @@ def test_the_summary_for_machines_is_one_line(capsys: pytest.CaptureFixture[str]
     show.summary(console(), summary(), json=True)
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line)["summary"]["passed"] == 12
+
+
+def test_skipped_checks_are_not_hidden() -> None:
+    screen = console()
+    show.summary(screen, summary(skipped=2), json=False)
+    assert "12 checks passed, 2 skipped" in text_of(screen)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-
 from freehold.proxmox.changes import RootStep
 from freehold.pyinfra import node
 from freehold.render import render
@@ -41,19 +39,6 @@ def test_a_template_that_proxmox_does_not_offer_fails_with_a_reason(commands: Co
     assert shown[0] == "pveam update"
     assert "debian-13" in shown[1]
     assert shown[1].endswith("exit 1")
-
-
-@pytest.mark.parametrize(
-    ("names", "found"),
-    [
-        ([], None),
-        (["debian-12-standard_12.12-1_amd64.tar.zst", "debian-12-standard_12.7-1_amd64.tar.zst"], 0),
-        (["debian-12-turnkey-core_18.0-1_amd64.tar.gz"], None),
-        (["debian-12-standard_12.7-1_arm64.tar.zst"], None),
-    ],
-)
-def test_newest(names: list[str], found: int | None) -> None:
-    assert node.newest("", "debian-12", names) == (None if found is None else names[found])
 
 
 def test_root_steps_carry_the_digest_of_the_moment(commands: Commands) -> None:

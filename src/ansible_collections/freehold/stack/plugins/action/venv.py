@@ -50,5 +50,6 @@ _SPEC: dict[str, Any] = {
     "path": {"type": "path", "required": True},
     "requirements": {"type": "str", "required": True},
     "wheels": {"type": "list", "elements": "str", "default": []},
+    "upstream": {"type": "list", "elements": "str", "default": []},
     "timeout": {"type": "int", "default": 3600},
 }

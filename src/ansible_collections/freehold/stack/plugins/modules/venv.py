@@ -12,6 +12,7 @@ import sys
 import tempfile
 import zlib
 from pathlib import Path
+from typing import NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -31,6 +32,11 @@ options:
   path: {description: Where the environment lies., type: path, required: true}
   requirements: {description: Lock file among the role's files., type: str, required: true}
   wheels: {description: "More places for wheels (C(--find-links)).", type: list, elements: str, default: []}
+  upstream:
+    description: Places for wheels that are asked only when a package is neither in O(wheels) nor in the package index.
+    type: list
+    elements: str
+    default: []
   timeout: {description: Seconds that the installation may take., type: int, default: 3600}
   payload: {description: What the action hands to the module; not for playbooks., type: str}
   service: {description: Set by the action., type: str, default: ""}
@@ -91,15 +97,22 @@ class _Environment:
         self.run(
             "made", [uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(self.path)]
         )
-        found = [f"--find-links={place}" for place in self.module.params["wheels"]]
         with tempfile.NamedTemporaryFile(prefix="freehold-", suffix=".txt") as file:
             file.write(self.lock)
             file.flush()
             command = [uv, "pip", "sync", "--quiet", "--require-hashes", "--no-config", "--compile-bytecode"]
-            python = str(self.path / "bin/python")
-            self.run("filled", [*command, "--python", python, *found, file.name])
+            command += ["--python", str(self.path / "bin/python"), file.name]
+            self.fill(command)
         (self.path / _RECORD).write_text(self.text(), encoding="utf-8")
         shutil.rmtree(self.cache, ignore_errors=True)
+
+    def fill(self, command: list[str]) -> None:
+        """Install the packages; upstream's own places are asked only when they are found nowhere else."""
+        near = [f"--find-links={place}" for place in self.module.params["wheels"]]
+        far = [f"--find-links={place}" for place in self.module.params["upstream"]]
+        if far and self.tried("filled", [*command, *near]).returncode == 0:
+            return
+        self.run("filled", [*command, *near, *far])
 
     def uv(self) -> str:
         """Path of uv, which is installed first where it is not yet there."""
@@ -121,6 +134,12 @@ class _Environment:
 
     def run(self, words: str, command: list[str], text: str = "") -> None:
         """Run a step, or fail with what it answered."""
+        answer = self.tried(words, command, text)
+        if answer.returncode:
+            self.fail(words, (answer.stderr.strip() or answer.stdout.strip())[-2000:])
+
+    def tried(self, words: str, command: list[str], text: str = "") -> subprocess.CompletedProcess[str]:
+        """How a step ended."""
         authorities = "/etc/ssl/certs/ca-certificates.crt"
         environment = {
             "HOME": "/root",
@@ -136,7 +155,7 @@ class _Environment:
         for name in ("http_proxy", "https_proxy", "no_proxy"):
             environment |= {name: os.environ[name]} if name in os.environ else {}
         try:
-            answer = subprocess.run(
+            return subprocess.run(
                 command,
                 input=text,
                 capture_output=True,
@@ -148,10 +167,8 @@ class _Environment:
             )
         except subprocess.TimeoutExpired:
             self.fail(words, f"no end after {self.module.params['timeout']} seconds")
-        if answer.returncode:
-            self.fail(words, (answer.stderr.strip() or answer.stdout.strip())[-2000:])
 
-    def fail(self, words: str, reason: str) -> None:
+    def fail(self, words: str, reason: str) -> NoReturn:
         """End, and say what to do."""
         self.module.fail_json(
             msg=f"The Python environment {self.path} could not be {words}: {reason}\n"
@@ -167,6 +184,7 @@ def main() -> None:
             "path": {"type": "path", "required": True},
             "requirements": {"type": "str", "required": True},
             "wheels": {"type": "list", "elements": "str", "default": []},
+            "upstream": {"type": "list", "elements": "str", "default": []},
             "timeout": {"type": "int", "default": 3600},
             "payload": {"type": "str", "no_log": True},
             "service": {"type": "str", "default": ""},
