@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from ipaddress import IPv4Address
+from typing import TypeVar
 
 import pytest
 import testinfra
@@ -14,6 +17,8 @@ from testinfra.host import Host as Machine
 
 from freehold.layout.types import Host, Layout, ServicePlacement
 from freehold.run.proof import child
+
+Answer = TypeVar("Answer")
 
 
 @cache
@@ -61,3 +66,28 @@ def service(request: pytest.FixtureRequest, layout: Layout) -> ServicePlacement:
 def secret() -> Callable[[str], str]:
     """The value of a secret by its name, such as ``openwebui.admin_password``."""
     return lambda name: child.current().secrets[name]
+
+
+@pytest.fixture
+def everywhere(layout: Layout) -> Callable[[Callable[[Machine], Answer]], dict[str, Answer]]:
+    """Asks every host of the layout at once, since most of what is asked is whether a wait ends; answers by host."""
+
+    def ask(question: Callable[[Machine], Answer]) -> dict[str, Answer]:
+        names = [host.name for host in layout.hosts]
+        with ThreadPoolExecutor(len(names)) as pool:
+            return dict(zip(names, pool.map(lambda name: question(_machine(name)), names), strict=True))
+
+    return ask
+
+
+@pytest.fixture
+def reaching(
+    everywhere: Callable[[Callable[[Machine], bool]], dict[str, bool]],
+) -> Callable[[IPv4Address, int], set[str]]:
+    """Names of the hosts that can open a connection to an address and a port."""
+
+    def names(address: IPv4Address, port: int) -> set[str]:
+        command = f"timeout 2 bash -c 'exec 3<>/dev/tcp/{address}/{port}'"
+        return {name for name, opened in everywhere(lambda host: host.run(command).rc == 0).items() if opened}
+
+    return names

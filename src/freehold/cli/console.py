@@ -15,8 +15,9 @@ from rich.text import Text
 
 from freehold.errors import ExitCode, FreeholdError
 
-out = Console()
-err = Console(stderr=True)
+# No emoji: they would turn ":AB:" of a fingerprint into a picture.
+out = Console(emoji=False)
+err = Console(stderr=True, emoji=False)
 
 ClientArgument = Annotated[
     str,
