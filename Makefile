@@ -43,7 +43,7 @@ contract: $(BIN)/freehold ## Requests and the lab against the real API's schema 
 
 lab-test: apt-lab apt-test $(BIN)/freehold ## The main job on real containers (root)
 	$(SUDO) $(BIN)/freehold lab start
-	$(SUDO) env PATH="$(PATH)" $(BIN)/pytest tests/lab
+	$(SUDO) env PATH="$(PATH)" $(BIN)/pytest tests/lab --durations=10
 
 molecule: apt-lab $(BIN)/freehold ## Test one role alone: make molecule ROLE=caddy
 	$(SUDO) $(BIN)/freehold lab start

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -70,6 +71,7 @@ def rekey(
 ) -> None:
     """Encrypt the secrets with another key."""
     from freehold.run.context import Client
+    from freehold.vault import KEY_COMMAND, KEY_FILE, KEY_VALUE
 
     with errors(debug=debug):
         if not key_file.is_file():
@@ -77,3 +79,8 @@ def rekey(
         key = key_file.read_text(encoding="utf-8").strip()
         Client.open(client).secrets.rekey(key)
         out.print("The secrets are encrypted with the new key from now on.")
+        given = next((name for name in (KEY_FILE, KEY_VALUE, KEY_COMMAND) if os.environ.get(name)), None)
+        if given:
+            out.print(
+                f"{given} still gives the old one: bring the new key there.", style="yellow", highlight=False
+            )

@@ -83,14 +83,10 @@ def summary(console: Console, found: Summary, *, json: bool) -> None:
         lines.append(Text.assemble((f"{title}: ", "bold"), (address, "cyan")))
     lines += [Text.assemble(("Log in: ", "bold"), login) for login in found.logins]
     lines += [Text(note) for note in found.notes]
-    lines += [Text(f"Stand-in: {name}", style="yellow") for name in found.stand_ins]
-    changes = ", ".join(f"{number} in {stage}" for stage, number in found.changes.items())
-    lines.append(
-        Text(
-            f"Changes: {changes}" if changes else "Nothing had to change.",
-            style="yellow" if changes else "green",
-        )
-    )
+    if found.changes is not None:
+        changes = ", ".join(f"{number} in {stage}" for stage, number in found.changes.items())
+        text = f"Changes: {changes}" if changes else "Nothing had to change."
+        lines.append(Text(text, style="yellow" if changes else "green"))
     if found.passed is not None:
         skipped = f", {found.skipped} skipped" if found.skipped else ""
         lines.append(Text(f"Proof: {found.passed} checks passed{skipped}; {found.report}", style="green"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from freehold.catalog import services as catalog
@@ -25,8 +25,8 @@ class Summary:
     """The closing summary."""
 
     client: str
-    changes: dict[str, int]
-    """Changes by stage; empty when nothing had to change."""
+    changes: dict[str, int] | None
+    """Changes by stage; empty when nothing had to change, None when nothing was to be changed."""
     hosts: list[HostLine]
     addresses: dict[str, str]
     """Address of each application by its title."""
@@ -40,15 +40,14 @@ class Summary:
     report: str | None
     seconds: float
     api_calls: int
-    stand_ins: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """The summary as plain data."""
         return asdict(self)
 
 
-def summarise(run: Run, proof: Proof | None, *, seconds: float) -> Summary:
-    """The summary of a run."""
+def summarise(run: Run, proof: Proof | None, *, seconds: float, changing: bool = True) -> Summary:
+    """The summary of a run; ``changing`` is false for a run that only looks."""
     layout, known = run.client.layout, catalog.load()
     logins = [
         f"{known[service.name].title}: {known[service.name].login}".replace(
@@ -64,7 +63,7 @@ def summarise(run: Run, proof: Proof | None, *, seconds: float) -> Summary:
         notes.append(f"Names: let your DNS answer *.{layout.domain} with {gateway.address}")
     return Summary(
         client=layout.client,
-        changes={str(stage): number for stage, number in run.changed.items() if number},
+        changes={str(stage): number for stage, number in run.changed.items() if number} if changing else None,
         hosts=[
             HostLine(host.name, str(host.address), host.vmid, ", ".join(host.services))
             for host in layout.hosts

@@ -27,4 +27,4 @@ def verify(client: Client, sink: Sink, *, verbosity: int = 0) -> Summary:
             remedy=f"Run: freehold up {client.stack.client}",
         )
     run = Run(client, RunFolder(client.directory, "verify"), sink, verbosity)
-    return summarise(run, proof.prove(run), seconds=time.monotonic() - began)
+    return summarise(run, proof.prove(run), seconds=time.monotonic() - began, changing=False)
