@@ -103,13 +103,12 @@ def summary(**changes: object) -> Summary:
 
 def test_the_closing_summary_says_what_a_person_needs() -> None:
     screen = console()
-    show.summary(screen, summary(stand_ins=["GPU"]), json=False)
+    show.summary(screen, summary(), json=False)
     text = text_of(screen)
     for part in (
         "caddy  10.86.0.110  1010  caddy",
         "Open WebUI: https://chat.acme.internal",
         "Log in: Open WebUI: admin [freehold secrets show acme]",
-        "Stand-in: GPU",
         "Changes: 3 in base, 1 in services",
         "Proof: 12 checks passed; /runs/x/proof.html",
         "1 min 23 s, 42 API calls; run folder /runs/x",
