@@ -1,5 +1,6 @@
 # Freehold: the commands of a checkout. `make help` lists them.
 PYTHON ?= python3
+ROLE   ?= caddy
 VENV   := .venv
 BIN    := $(VENV)/bin
 SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
@@ -27,7 +28,7 @@ down: ## Remove the lab's stack and stop the lab
 	$(SUDO) $(BIN)/freehold down lab --confirm lab
 	$(SUDO) $(BIN)/freehold lab stop
 
-test: lint unit contract lab-test ## Everything that CI runs
+test: lint unit contract molecule lab-test ## Everything that CI runs
 
 lint: $(BIN)/freehold ## Style, types and roles
 	$(BIN)/ruff check
