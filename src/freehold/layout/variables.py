@@ -46,6 +46,15 @@ def lookup(secret: str) -> str:
     return f"{{{{ lookup('freehold.stack.secret', '{quoted}') }}}}"
 
 
+def is_plain(text: str) -> bool:
+    """Whether a text, lookups of secrets apart, holds nothing that Ansible would evaluate.
+
+    A client's text could be a template that does anything; a lookup beside it must not open the door to the rest.
+    """
+    rest = _LOOKUP.sub("\0", text)
+    return not text.startswith("#jinja2:") and not any(mark in rest for mark in ("{{", "{%", "{#", "{\0"))
+
+
 def looked_up(value: Any) -> set[str]:
     """Names of the secrets that a value looks up."""
     if isinstance(value, str):

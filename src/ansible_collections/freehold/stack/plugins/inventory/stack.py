@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ansible.template import trust_as_template
 from freehold.ansible import context
 from freehold.errors import FreeholdError
 from freehold.layout.types import Layout
+from freehold.layout.variables import is_plain
 
 DOCUMENTATION = r"""
 name: stack
@@ -34,8 +36,6 @@ EXAMPLES = r"""
 #   ansible-inventory -i inventory/acme/stack.yml --graph
 plugin: freehold.stack.stack
 """
-
-_LOOKUP = "lookup('freehold.stack.secret'"
 
 
 class InventoryModule(BaseInventoryPlugin):
@@ -90,7 +90,7 @@ def _host_variables(layout: Layout, name: str, current: context.Context) -> dict
     if current.ssh_config:
         # The alias of ssh_config carries address, key, pinned host key and the shared connection.
         variables["ansible_host"] = host.name
-        variables["ansible_ssh_args"] = f"-F {current.ssh_config}"
+        variables["ansible_ssh_args"] = f"-F {shlex.quote(current.ssh_config)}"
     for service in services:
         variables |= service.variables
     return variables
@@ -99,8 +99,7 @@ def _host_variables(layout: Layout, name: str, current: context.Context) -> dict
 def _trusted(value: Any) -> Any:
     """Let Ansible evaluate our own secret lookups; text of a client that looks like a template stays text."""
     if isinstance(value, str):
-        plain = not any(mark in value for mark in ("{{", "{%", "{#"))
-        return trust_as_template(value) if plain or _LOOKUP in value else value
+        return trust_as_template(value) if is_plain(value) else value
     if isinstance(value, dict):
         return {key: _trusted(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
