@@ -16,6 +16,9 @@ PENDING = "/var/lib/freehold/pending"
 MANIFEST = "/etc/freehold/manifest.json"
 """What Freehold put on a host, in the host's own words (root, 0600)."""
 
+UNFINISHED = "/etc/freehold/pending.json"
+"""Services whose role began to change something and has not ended (collection, ``module_utils/pending.py``)."""
+
 
 @dataclass(frozen=True)
 class PathState:
@@ -180,11 +183,13 @@ def checksum(path):
             return hashlib.sha256(handle.read()).hexdigest()
     except OSError:
         return None
-try:
-    with open({MANIFEST!r}) as handle:
-        manifest = json.load(handle)
-except (OSError, ValueError):
-    manifest = {{}}
+def content(path):
+    try:
+        with open(path) as handle:
+            return json.load(handle)
+    except (OSError, ValueError):
+        return {{}}
+manifest = content({MANIFEST!r})
 sections = [manifest.get("base") or {{}}] + list((manifest.get("services") or {{}}).values())
 files = sorted(set(path for section in sections for path in section.get("files") or ()))
 units = sorted(set(unit for section in sections for unit in section.get("units") or ()))
@@ -196,6 +201,7 @@ print(json.dumps({{
     "manifest": manifest,
     "files": {{path: checksum(path) for path in files}},
     "units": dict(zip(units, states)),
+    "pending": sorted(content({UNFINISHED!r})),
 }}))
 """
 
@@ -204,8 +210,9 @@ class HostManifest(FactBase[dict[str, Any]]):
     """The host's manifest beside what is really there.
 
     ``manifest`` is the content of ``/etc/freehold/manifest.json`` (empty when there is none), ``files`` maps every
-    path named in it to its checksum now (``None`` when it is gone), ``units`` every unit to its state now. A host
-    without Python has had no base system yet: the answer is empty.
+    path named in it to its checksum now (``None`` when it is gone), ``units`` every unit to its state now. ``pending``
+    lists services whose role began to change something and has not ended. A host without Python
+    has had no base system yet: the answer is empty.
     """
 
     default = dict

@@ -15,7 +15,8 @@ def stale(client: Client, found: dict[str, dict[str, Any]]) -> dict[str, dict[st
 
     Args:
         client: The client.
-        found: By host, what ``HostManifest`` answered: the manifest, checksums of its files, states of its units.
+        found: By host, what ``HostManifest`` answered: the manifest, checksums of its files, states of its units,
+            and the services whose role began to change something and did not end.
     """
     secrets = client.secrets
 
@@ -30,7 +31,10 @@ def stale(client: Client, found: dict[str, dict[str, Any]]) -> dict[str, dict[st
         here = found.get(service.host, {})
         section = (here.get("manifest", {}).get("services") or {}).get(service.name)
         wanted = digest.service_digest(service, secret)
-        if reason := _reason(section, wanted, here, keyed):
+        reason = _reason(section, wanted, here, keyed)
+        if not reason and service.name in here.get("pending", ()):
+            reason = "an earlier run did not finish"
+        if reason:
             result.setdefault(service.host, {})[service.name] = reason
     return result
 

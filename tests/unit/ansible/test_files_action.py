@@ -56,6 +56,23 @@ def test_owner_and_mode_are_kept(play: Play, target: Path) -> None:
     assert (target / "a.conf").stat().st_mode & 0o777 == 0o640
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to other users")
+def test_root_follows_no_link_that_a_service_made(play: Play, target: Path, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.mkdir(mode=0o755)
+    target.symlink_to(victim)
+    os.lchown(target, 65534, 65534)
+    tasks = _tasks(target, f"src: a.j2, dest: {target}/a.conf")
+
+    run = play(tasks, templates={"a.j2": "a\n"})
+    assert run.of("Write") == ["started", "failed"]
+    assert "is a link that root did not make" in run.events[-1].message
+    assert victim.stat().st_mode & 0o777 == 0o755
+    assert not list(victim.iterdir())
+    os.lchown(target, 0, 0)
+    assert play(tasks).of("Write") == ["started", "changed"]
+
+
 def test_check_mode_changes_nothing_and_shows_the_difference(play: Play, target: Path) -> None:
     tasks = _tasks(target, f"src: a.j2, dest: {target}/a.conf")
     run = play(tasks, templates={"a.j2": "new text\n"}, check=True, diff=True)
@@ -111,6 +128,16 @@ def test_handlers_of_an_interrupted_run_are_notified_again(play: Play, target: P
     assert interrupted.of("Handle a") == []
     assert next_run.of("Handle a") == ["started", "ok"]
     assert (tmp_path / "etc/pending.json").read_text() == '{"caddy": ["Handle a"]}'
+
+
+def test_a_change_without_a_handler_is_noted_until_the_role_ends(
+    play: Play, target: Path, tmp_path: Path
+) -> None:
+    tasks = _tasks(target, f"src: a.j2, dest: {target}/a.conf")
+    play(tasks, templates={"a.j2": "one\n"})
+
+    assert (tmp_path / "etc/pending.json").read_text() == '{"caddy": []}'
+    assert play(tasks).of("Write") == ["started", "ok"]
 
 
 def test_a_secret_in_an_open_file_is_refused(play: Play, target: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from freehold.pyinfra.facts import (
     HostManifest,
@@ -62,6 +63,20 @@ def test_removed_packages_do_not_count() -> None:
     lines = ["python3 installed", "nftables config-files", "locales not-installed"]
 
     assert InstalledPackages().process(lines) == {"python3"}
+
+
+def test_manifest_tells_what_a_run_left_unfinished(tmp_path: Path) -> None:
+    """The script runs for real: it is what every host runs."""
+    (tmp_path / "manifest.json").write_text('{"services": {}}')
+    script = HostManifest().command().get_raw_value().replace("/etc/freehold", str(tmp_path))
+
+    def asked() -> dict[str, Any]:
+        output = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+        return HostManifest().process(output.stdout.splitlines())
+
+    assert asked()["pending"] == []
+    (tmp_path / "pending.json").write_text('{"openwebui": [], "caddy": ["Reload Caddy"]}')
+    assert asked()["pending"] == ["caddy", "openwebui"]
 
 
 def test_manifest_beside_what_is_there() -> None:

@@ -78,6 +78,13 @@ def test_what_was_changed_on_a_host(
     assert drift.stale(opened, found) == {"postgres": {"postgres": reason}}
 
 
+def test_what_a_run_began_and_did_not_finish_is_done_again(opened: Client) -> None:
+    """Settings may be back to those of the manifest: what the run changed beside files is not."""
+    found = manifest(opened)
+    found["postgres"]["pending"] = ["postgres"]
+    assert drift.stale(opened, found) == {"postgres": {"postgres": "an earlier run did not finish"}}
+
+
 def test_a_new_secret_reaches_exactly_the_services_that_read_it(open_client: Open) -> None:
     client = open_client(services={"openwebui": None})
     client.ensure_secrets()

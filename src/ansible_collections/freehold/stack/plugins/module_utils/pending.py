@@ -3,6 +3,9 @@
 Ansible keeps notifications in memory alone. A service whose file was replaced by a run that then died would go on with
 the old file for good, because the next run finds nothing to change. So each change is noted on the host before it is
 made, the next run notifies the handlers again, and the service's manifest, written last, clears the note.
+
+A note without handlers says just that something was changed: ``freehold up`` then runs the role to its end even where
+the stack is back to what the manifest records.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ def add(folder: str, service: str, handlers: Iterable[str]) -> None:
     """Note handlers of the service, before the change that they follow."""
     noted = _all(folder)
     wanted = sorted({*noted.get(service, []), *handlers})
-    if wanted != noted.get(service, []):
+    if service not in noted or wanted != noted[service]:
         _write(folder, noted | {service: wanted})
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.freehold.stack.plugins.module_utils import pending
+
 DOCUMENTATION = r"""
 module: openwebui_users
 short_description: Makes accounts and groups of Open WebUI
@@ -119,7 +121,10 @@ class _OpenWebUI:
     def make(self, words: str, method: str, path: str, body: Any = None) -> Any:
         """A change, except in check mode."""
         self.done.append(words)
-        return {} if self.module.check_mode else self.ask(method, path, body)
+        if self.module.check_mode:
+            return {}
+        pending.add(pending.FOLDER, "openwebui", [])
+        return self.ask(method, path, body)
 
     def sign_in(self) -> None:
         """Become the administrator."""
@@ -178,7 +183,7 @@ def _groups(
         if known is None:
             new = server.make(f"group {group['name']}", "POST", "/api/v1/groups/create", form)
             found[group["name"]] = new
-            made["groups"].append(new.get("id", ""))
+            _keep(server, made, "groups", new)
         elif known["description"] != group["description"]:
             kept = {key: known.get(key) for key in ("permissions", "data", "parent_group_id")}
             server.make(
@@ -209,7 +214,7 @@ def _accounts(
         if known is None:
             form = {"name": user["name"], "email": mail, "password": user["password"], "role": role}
             known = {**server.make(f"account {mail}", "POST", "/api/v1/auths/add", form), "group_ids": []}
-            made["users"].append(known.get("id", ""))
+            _keep(server, made, "users", known)
         elif (known["name"], known["role"]) != (user["name"], role) and mail != server.module.params[
             "admin_mail"
         ]:
@@ -240,6 +245,13 @@ def _made() -> dict[str, list[str]]:
     except FileNotFoundError:
         found = {}
     return {"users": found.get("users", []), "groups": found.get("groups", [])}
+
+
+def _keep(server: _OpenWebUI, made: dict[str, list[str]], kind: str, new: dict[str, Any]) -> None:
+    """Remember at once what was made: a run that is cut off later must still know it as ours."""
+    if not server.module.check_mode:
+        made[kind].append(new["id"])
+        _remember(made)
 
 
 def _remember(made: dict[str, list[str]]) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.freehold.stack.plugins.module_utils import pending
+
 DOCUMENTATION = r"""
 module: postgres_databases
 short_description: Makes users, databases and extensions of PostgreSQL
@@ -127,6 +129,7 @@ class _Server:
     def make(self, words: str, sql: str, database: str = "postgres") -> None:
         """Run a change, except in check mode."""
         if not self.module.check_mode:
+            pending.add(pending.FOLDER, "postgres", [])
             self.ask(sql, database)
         self.done.append(words)
 
