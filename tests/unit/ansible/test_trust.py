@@ -24,7 +24,7 @@ TEXTS = {
 }
 
 
-@pytest.fixture(params=TEXTS.values(), ids=TEXTS.keys())
+@pytest.fixture(params=list(TEXTS.values()), ids=list(TEXTS))
 def text(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

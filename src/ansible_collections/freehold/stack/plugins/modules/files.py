@@ -8,6 +8,7 @@ import json
 import os
 import pwd
 import shlex
+import stat
 import tempfile
 import zlib
 from collections.abc import Callable
@@ -119,22 +120,46 @@ class _Tree:
 
     def attributes(self, entry: dict[str, Any]) -> None:
         """Give owner and mode to what exists."""
-        path, (uid, gid), mode = Path(entry["path"]), self.owner(entry), int(entry["mode"], 8)
-        state = path.stat()
-        now = (state.st_uid, state.st_gid, state.st_mode & 0o7777)
-        if now == (uid, gid, mode):
-            return
-        self.note(entry["path"])
-        self.diff.append(
-            _headers(entry)
-            | {
-                "before": "owner {}:{} mode {:04o}\n".format(*now),
-                "after": f"owner {uid}:{gid} mode {mode:04o}\n",
-            }
-        )
-        if not self.module.check_mode:
-            os.chown(path, uid, gid)
-            path.chmod(mode)
+        (uid, gid), mode = self.owner(entry), int(entry["mode"], 8)
+        descriptor = self.open(Path(entry["path"]))
+        try:
+            state = os.fstat(descriptor)
+            now = (state.st_uid, state.st_gid, state.st_mode & 0o7777)
+            if now == (uid, gid, mode):
+                return
+            self.note(entry["path"])
+            self.diff.append(
+                _headers(entry)
+                | {
+                    "before": "owner {}:{} mode {:04o}\n".format(*now),
+                    "after": f"owner {uid}:{gid} mode {mode:04o}\n",
+                }
+            )
+            if not self.module.check_mode:
+                os.fchown(descriptor, uid, gid)
+                os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
+
+    def open(self, path: Path) -> int:
+        """Open what exists. A service owns some of the directories above, and could put a link there that leads root to
+        a file of the system: a link is followed only where root, or who runs this, made it."""
+        descriptor = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+        for part in path.parts[1:]:
+            try:
+                found = os.stat(part, dir_fd=descriptor, follow_symlinks=False)
+                link = stat.S_ISLNK(found.st_mode)
+                if link and found.st_uid not in (0, os.geteuid()):
+                    self.module.fail_json(
+                        msg=f"{path}: {part} is a link that root did not make (its owner has the id {found.st_uid}). "
+                        "Find out who made it, and remove it."
+                    )
+                flags = os.O_RDONLY | os.O_NONBLOCK | (0 if link else os.O_NOFOLLOW)
+                inner = os.open(part, flags, dir_fd=descriptor)
+            finally:
+                os.close(descriptor)
+            descriptor = inner
+        return descriptor
 
     def note(self, path: str) -> None:
         if path not in self.changed:
@@ -188,8 +213,8 @@ class _Tree:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.chown(new, uid, gid)
-            new.chmod(int(entry["mode"], 8))
+                os.fchown(stream.fileno(), uid, gid)
+                os.fchmod(stream.fileno(), int(entry["mode"], 8))
             if entry["validate"]:
                 self.validate(entry, name)
         except BaseException:
