@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from freehold.errors import FreeholdError
+from freehold.errors import ExitCode, FreeholdError
 from freehold.events import Event, Stage, Status
 from freehold.run import children
 from freehold.run.context import Client
@@ -48,10 +48,19 @@ class Run:
 
     @contextmanager
     def stage(self, stage: Stage, step: str) -> Iterator[None]:
-        """Report the beginning of a stage, and its end unless it fails."""
+        """Report the beginning of a stage, and how it ended.
+
+        An error of bad input says that nothing was touched; once something was, it is a failure like any other.
+        """
         before = self.changed.get(stage, 0)
         self.say(stage, Status.STARTED, step)
-        yield
+        try:
+            yield
+        except FreeholdError as error:
+            self.say(stage, Status.FAILED, step, message=error.message, error=error.as_dict())
+            if any(self.changed.values()):
+                error.exit_code = ExitCode.FAILED
+            raise
         changed = self.changed.get(stage, 0) - before
         status, message = (Status.CHANGED, _count(changed)) if changed else (Status.OK, "")
         self.say(stage, status, step, message=message)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from freehold.errors import BadInputError, ExitCode, FreeholdError
 from freehold.events import Event, Stage, Status
 from freehold.run import children
 from freehold.run.context import Client
@@ -45,6 +46,32 @@ def test_a_stage_that_fails_does_not_end(run: Run, seen: list[Event]) -> None:
     with pytest.raises(RuntimeError), run.stage(Stage.BASE, "Base"):
         raise RuntimeError
     assert [e.status for e in seen] == [Status.STARTED]
+
+
+def test_an_error_is_an_event_too(run: Run, seen: list[Event]) -> None:
+    """Who reads the events, or the run's folder later, learns why the run ended."""
+    with pytest.raises(FreeholdError), run.stage(Stage.PLAN, "Plan"):
+        raise FreeholdError("no answer", remedy="Mend it")
+    last = seen[-1]
+    assert (last.stage, last.status, last.step, last.message) == (
+        Stage.PLAN,
+        Status.FAILED,
+        "Plan",
+        "no answer",
+    )
+    assert last.data["error"]["remedy"] == "Mend it"
+    assert "no answer" in (run.folder.path / "events.jsonl").read_text()
+
+
+def test_bad_input_found_after_a_change_does_not_say_that_nothing_was_touched(run: Run) -> None:
+    with pytest.raises(BadInputError) as caught, run.stage(Stage.CHECK, "Check"):
+        raise BadInputError("wrong")
+    assert caught.value.exit_code is ExitCode.BAD_INPUT
+    with run.stage(Stage.CONTAINERS, "Containers"):
+        run(event(Status.CHANGED))
+    with pytest.raises(BadInputError) as caught, run.stage(Stage.ROOT_STEPS, "Root steps"):
+        raise BadInputError("no password")
+    assert caught.value.exit_code is ExitCode.FAILED
 
 
 def engine(monkeypatch: pytest.MonkeyPatch, code: int, *events: Event) -> list[dict[str, Any]]:
