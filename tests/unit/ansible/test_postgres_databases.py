@@ -5,6 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import subprocess
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 
 from ansible_collections.freehold.stack.plugins.modules import postgres_databases as module
 
@@ -42,3 +47,25 @@ def test_a_password_fits_its_verifier_alone() -> None:
 def test_names_and_texts_are_quoted() -> None:
     assert module.identifier('a"b') == '"a""b"'
     assert module.literal("it's") == "'it''s'"
+
+
+def test_the_superuser_takes_no_search_path_from_the_owner_of_a_database(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        asked.append({"database": command[command.index("-d") + 1], **options})
+        answer = "[]" if "pg_extension" in options["input"] else _STATE
+        return subprocess.CompletedProcess(command, 0, answer, "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    server = module._Server(SimpleNamespace(check_mode=False))
+    module._apply(server, [{"name": "chat", "password": PASSWORD, "extensions": ["vector"]}])
+
+    assert [call["database"] for call in asked if "EXTENSION" in call["input"]] == ["chat"]
+    assert {call["env"]["PGOPTIONS"] for call in asked} == {"-c search_path=pg_catalog"}
+    assert asked[-1]["input"] == 'CREATE EXTENSION "vector" SCHEMA public;'
+
+
+_STATE = '{"roles": {"chat": ""}, "databases": {"chat": {"owner": "chat", "public": false}}}'

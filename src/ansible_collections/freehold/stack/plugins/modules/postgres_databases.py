@@ -61,6 +61,10 @@ done:
 _ITERATIONS = 4096
 """PostgreSQL's own default (C(scram_iterations))."""
 
+_OPTIONS = "-c search_path=pg_catalog"
+"""The owner of a database may set a search path for it, and put functions of its own before those of the system: the
+superuser would run them. What a connection asks for itself wins over the database's setting."""
+
 _STATE = """
 SELECT json_build_object(
   'roles', (SELECT json_object_agg(rolname, coalesce(rolpassword, '')) FROM pg_authid WHERE rolcanlogin),
@@ -119,7 +123,7 @@ class _Server:
             group="postgres",
             extra_groups=[],
             cwd="/",
-            env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"},
+            env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "PGOPTIONS": _OPTIONS},
             check=False,
         )
         if answer.returncode:
@@ -151,7 +155,9 @@ def _apply(server: _Server, databases: list[dict[str, Any]]) -> None:
         for extension in wanted["extensions"]:
             if extension not in have:
                 server.make(
-                    f"extension {extension} of {name}", f"CREATE EXTENSION {identifier(extension)};", name
+                    f"extension {extension} of {name}",
+                    f"CREATE EXTENSION {identifier(extension)} SCHEMA public;",
+                    name,
                 )
 
 
