@@ -27,13 +27,18 @@ print("scram" if head[:1] == b"R" and struct.unpack("!i", head[5:9])[0] == 10 el
 """
 
 
+# PostgreSQL would show the whole row in the error's detail.
+_REFUSED_ROW = "CREATE TEMP TABLE r (t text, n int NOT NULL); INSERT INTO r VALUES ('never-in-a-log', NULL)"
+
+
 def _knock(machine: Machine, address: object, user: str, database: str) -> str:
     return str(machine.check_output("python3 -c %s %s %s %s", _KNOCK, str(address), user, database))
 
 
 def _ask(host: Machine, sql: str, database: str = "postgres") -> Any:
     text = host.check_output(
-        "cd / && runuser -u postgres -- psql -XAtq -d %s -c %s",
+        # the owner of a database may have set a search path for it, which the superuser must not follow
+        "cd / && PGOPTIONS='-c search_path=pg_catalog' runuser -u postgres -- psql -XAtq -d %s -c %s",
         database,
         f"SELECT json_agg(answer) FROM ({sql}) answer",
     )
@@ -147,9 +152,11 @@ def test_other_hosts_do_not_get_in(
 
 def test_logs_hold_no_queries(host: Machine) -> None:
     host.run("cd / && runuser -u postgres -- psql -XAtq -c %s", "SELECT 'never-in-a-log' FROM nowhere")
+    host.run("cd / && runuser -u postgres -- psql -XAtq -c %s", _REFUSED_ROW)
     log = host.check_output("cat /var/log/postgresql/postgresql-17-main.log")
 
     assert 'relation "nowhere" does not exist' in log
+    assert "violates not-null constraint" in log
     assert "never-in-a-log" not in log
 
 
