@@ -86,26 +86,30 @@ class UnitStates(FactBase[dict[str, UnitState]]):
 
 
 class InstalledPackages(FactBase[set[str]]):
-    """Which of the named Debian packages are installed."""
+    """Which of the named Debian packages are installed, and whether dpkg was interrupted (:attr:`INTERRUPTED`)."""
+
+    INTERRUPTED = "!interrupted"
+    """Some package is half installed: apt refuses any work until ``dpkg --configure -a`` has ended it.
+
+    apt looks for journals in ``/var/lib/dpkg/updates``, whose names are numbers (apt-pkg/deb/debsystem.cc).
+    """
 
     default = set
 
     @override
     def command(self, packages: list[str]) -> StringCommand:
-        names = StringCommand(*map(QuoteString, packages))
-        return StringCommand(
-            "dpkg-query",
-            "-W",
-            "-f",
-            QuoteString("${Package} ${db:Status-Status}\n"),
-            names,
-            "2>/dev/null || true",
+        script = (
+            "dpkg-query -W -f '${Package} ${db:Status-Status}\\n' \"$@\" 2>/dev/null; "
+            "if ls /var/lib/dpkg/updates | grep -q '^[0-9]*$' || dpkg-query -W -f '${db:Status-Status}\\n' "
+            "| grep -qE '^(half-configured|unpacked|triggers-pending)'; "
+            f"then echo {self.INTERRUPTED}; fi"
         )
+        return StringCommand("sh", "-c", QuoteString(script), "packages", *map(QuoteString, packages))
 
     @override
     def process(self, output: list[str]) -> set[str]:
         rows = (line.split() for line in output)
-        return {name for name, status in rows if status == "installed"}
+        return {name for name, *status in rows if status in (["installed"], [])}
 
 
 class ArchiveFiles(FactBase[list[str]]):

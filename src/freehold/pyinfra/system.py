@@ -193,9 +193,17 @@ def packages(names: Sequence[str], timeout: int = 900) -> Iterator[StringCommand
     + timeout: seconds for reading the lists and for the installation, each
     """
     installed = host.get_fact(InstalledPackages, packages=list(names))
+    interrupted = InstalledPackages.INTERRUPTED in installed
+    if interrupted:
+        # apt waits until nobody else is at work, which dpkg alone does not
+        yield StringCommand(
+            f"{_APT} check >/dev/null 2>&1; DEBIAN_FRONTEND=noninteractive dpkg --force-confdef --force-confold --configure -a",
+            _timeout=timeout,
+        )
     missing = [name for name in names if name not in installed]
     if not missing:
-        host.noop("all packages are installed")
+        if not interrupted:
+            host.noop("all packages are installed")
         return
     yield StringCommand(f"{_APT} -o Acquire::Retries=3 update", _timeout=timeout)
     yield StringCommand(

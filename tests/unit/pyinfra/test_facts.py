@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from freehold.pyinfra.facts import (
     HostManifest,
@@ -63,6 +66,41 @@ def test_removed_packages_do_not_count() -> None:
     lines = ["python3 installed", "nftables config-files", "locales not-installed"]
 
     assert InstalledPackages().process(lines) == {"python3"}
+
+
+@pytest.mark.parametrize(
+    ("journal", "status", "interrupted"),
+    [
+        (None, "install ok installed", False),
+        ("0001", "install ok installed", True),
+        ("tmp.i", "install ok installed", False),
+        (None, "install ok half-configured", True),
+        (None, "install ok unpacked", True),
+        (None, "install ok triggers-pending", True),
+        (None, "deinstall ok config-files", False),
+    ],
+)
+def test_an_interrupted_installation_is_seen(
+    tmp_path: Path, journal: str | None, status: str, interrupted: bool
+) -> None:
+    """The script runs for real, with dpkg's own tools over a database of the test."""
+    (tmp_path / "updates").mkdir()
+    (tmp_path / "info").mkdir()
+    (tmp_path / "status").write_text(
+        f"Package: one\nStatus: {status}\nMaintainer: nobody\nArchitecture: all\nVersion: 1\n"
+        + ("Triggers-Pending: two\n" if "triggers" in status else "")
+        + "Description: one\n"
+    )
+    if journal:
+        (tmp_path / "updates" / journal).write_text("")
+    script = InstalledPackages().command(["one"]).get_raw_value().replace("/var/lib/dpkg", str(tmp_path))
+    environment = {"PATH": os.environ["PATH"], "DPKG_ADMINDIR": str(tmp_path)}
+    output = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, env=environment)
+
+    found = InstalledPackages().process(output.stdout.splitlines())
+
+    assert (InstalledPackages.INTERRUPTED in found) == interrupted
+    assert ("one" in found) == (status == "install ok installed")
 
 
 def test_manifest_tells_what_a_run_left_unfinished(tmp_path: Path) -> None:

@@ -85,6 +85,20 @@ def test_packages_reads_lists_only_when_something_is_missing(commands: Commands)
     assert commands(system.packages, {"dpkg-query": answer}, names=["python3"]) == []
 
 
+def test_packages_that_a_cut_off_run_left_half_installed_are_finished_first(commands: Commands) -> None:
+    """apt refuses everything until then; also where all that the base system needs is there."""
+    answer = ["python3 installed", "!interrupted"]
+
+    shown = commands(system.packages, {"dpkg-query": answer}, names=["python3"])
+
+    assert len(shown) == 1
+    assert shown[0].endswith("dpkg --force-confdef --force-confold --configure -a")
+    assert "DPkg::Lock::Timeout" in shown[0]
+    missing = commands(system.packages, {"dpkg-query": answer}, names=["python3", "nftables"])
+    assert missing[0] == shown[0]
+    assert [command.rsplit(" ", 1)[-1] for command in missing[1:]] == ["update", "nftables"]
+
+
 def test_a_mirror_is_the_only_archive(commands: Commands) -> None:
     there = [
         "/etc/apt/sources.list",
