@@ -7,7 +7,7 @@ Nothing is installed on the node: it keeps its own tools, and its drivers are it
 
 from pyinfra import host
 
-from freehold.pyinfra.node import nvidia_minors, template
+from freehold.pyinfra.node import no_unit, nvidia_minors, template
 from freehold.pyinfra.system import File, handlers, tree, units
 from freehold.render import render
 
@@ -36,3 +36,5 @@ if devices:
         commands={unit: f"systemctl daemon-reload && systemctl restart {unit}"},
     )
     units(name="GPU device nodes at boot", running=[unit])
+else:
+    no_unit(name="No unit for GPU device nodes", unit=unit)

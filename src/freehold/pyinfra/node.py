@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from freehold.proxmox.changes import RootStep
 from freehold.proxmox.templates import newest
+from freehold.pyinfra.facts import PathStates
 from freehold.pyinfra.system import fail
 
 _DOWNLOAD = 1800
@@ -96,6 +97,22 @@ def root_steps(steps: Sequence[RootStep]) -> Iterator[StringCommand]:
     for step in steps:
         digest = host.get_fact(ConfigDigest, node=step.node, vmid=step.vmid)
         yield StringCommand(*map(QuoteString, step.argv(digest or None)))
+
+
+@operation()
+def no_unit(unit: str) -> Iterator[StringCommand]:
+    """Stop and remove a unit of ours that is not wanted any more.
+
+    + unit: name of the unit below ``/etc/systemd/system``
+    """
+    path = f"/etc/systemd/system/{unit}"
+    if path not in host.get_fact(PathStates, paths=[path]):
+        host.noop(f"there is no {unit}")
+        return
+    yield StringCommand(
+        f"systemctl disable --now {unit} 2>&1; rm -f {path} && systemctl daemon-reload"
+        f" && {{ systemctl reset-failed {unit} 2>/dev/null || true; }}"
+    )
 
 
 def nvidia_minors(devices: Iterable[str]) -> list[int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from freehold import ssh
 from freehold.events import Stage, Status
-from freehold.layout.types import Host
+from freehold.layout.types import Host, Layout
 from freehold.proxmox.changes import Action, Phase, Plan
 from freehold.proxmox.lock import client_lock
 from freehold.run import check, drift, fetch, plan, proof, roots, templates
@@ -74,12 +74,24 @@ def _node(run: Run) -> None:
     with run.stage(Stage.NODE, "Preparing the nodes"):
         reachable = {node.name for node in layout.nodes if node.address}
         if reachable:
-            run.pyinfra("node", Stage.NODE, ssh_config=str(run.client.ssh().config))
+            run.pyinfra(
+                "node",
+                Stage.NODE,
+                layout=_on_nodes(run.client).model_dump(mode="json"),
+                ssh_config=str(run.client.ssh().config),
+            )
         storage = run.client.stack.proxmox.template_storage
         for node, os in sorted({(host.node, host.os) for host in layout.hosts if host.node not in reachable}):
             if templates.find(run.client.api, node, storage, os) is None:
                 volume = templates.download(run.client.api, node, storage, os)
                 run.say(Stage.NODE, Status.CHANGED, "Template", node, message=volume)
+
+
+def _on_nodes(client: Client) -> Layout:
+    """The layout with all hosts that have devices: what ``--only`` leaves out keeps them."""
+    chosen = {host.name for host in client.layout.hosts}
+    hosts = (host for host in client.whole_layout.hosts if host.name in chosen or host.devices)
+    return client.layout.model_copy(update={"hosts": tuple(hosts)})
 
 
 def _plan(run: Run, options: Options) -> Plan:

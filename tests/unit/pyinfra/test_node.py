@@ -53,6 +53,17 @@ def test_root_steps_carry_the_digest_of_the_moment(commands: Commands) -> None:
     assert shown == ["pct set 1060 --dev0 /dev/nvidia0,gid=2107,mode=0660 --digest abc123"]
 
 
+def test_a_unit_that_is_not_wanted_any_more_goes(commands: Commands) -> None:
+    unit = "freehold-gpu-acme.service"
+    there = {"/etc/systemd/system/freehold-gpu": [f"/etc/systemd/system/{unit}\tfile\t644\troot\troot\t00"]}
+
+    (shown,) = commands(node.no_unit, there, unit=unit)
+
+    assert f"systemctl disable --now {unit}" in shown
+    assert f"rm -f /etc/systemd/system/{unit}" in shown
+    assert commands(node.no_unit, {}, unit=unit) == []
+
+
 def test_minors_are_those_of_gpus() -> None:
     assert node.nvidia_minors(["/dev/nvidia1", "/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia0"]) == [0, 1]
 
