@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Interface
 from pathlib import Path
@@ -179,6 +180,9 @@ def _mounts(seats: Sequence[Seat]) -> list[Problem]:
                 problems.append(
                     Problem(key, "both paths of a mount must be absolute", found=f"{path}: {source}")
                 )
+            if re.search(r"[\x00-\x1f,]", f"{path}{source}"):
+                # The API's form of a mount is a list with commas.
+                problems.append(Problem(key, "the paths of a mount hold a comma or more than one line"))
             if path in volumes:
                 problems.append(Problem(key, "a volume of the service is mounted there"))
     return problems

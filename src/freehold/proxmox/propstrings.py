@@ -64,7 +64,14 @@ def parse(option: str, text: str) -> dict[str, str]:
 
 
 def render(option: str, properties: Mapping[str, str]) -> str:
-    """The property string: the default key first and bare, the others sorted, as Proxmox VE writes it."""
+    """The property string: the default key first and bare, the others sorted, as Proxmox VE writes it.
+
+    Raises:
+        ValueError: A value holds what would end it: a comma, or the end of the line.
+    """
+    for key, value in properties.items():
+        if re.search(r"[,\r\n]", value):
+            raise ValueError(f"{option}: {key} cannot be {value!r}")
     default = DEFAULT_KEYS.get(base_name(option))
     parts = [properties[default]] if default and default in properties else []
     parts += [f"{key}={properties[key]}" for key in sorted(properties) if key != default]

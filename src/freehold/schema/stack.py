@@ -11,13 +11,30 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 _NAME = r"^[a-z][a-z0-9-]{0,30}[a-z0-9]$"
 Name = Annotated[str, Field(pattern=_NAME)]
 """A lower-case DNS label of 2 to 32 characters."""
 
 DomainName = Annotated[str, Field(pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}$")]
+
+# Values below reach configuration files of SSH, APT and the shell, and the API's lists with commas: what could break out of
+# its line there is refused here. Forms: `pve-storage-id`, `pve-poolid` and `pve-bridge-id` of the API schema.
+Storage = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]$")]
+Pool = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+){0,2}$")]
+Bridge = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+Address = Annotated[str, Field(pattern=r"^[A-Za-z0-9:][A-Za-z0-9.:%_-]*$")]
+Line = Annotated[str, Field(pattern=r"^[^\r\n]+$")]
+
+
+def _one_line(path: Path) -> Path:
+    if any(character < " " for character in str(path)):
+        raise ValueError("must be one line")
+    return path
+
+
+LinePath = Annotated[Path, AfterValidator(_one_line)]
 
 Mail = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")]
 
@@ -43,11 +60,11 @@ class Proxmox(Part):
     """Id of the API token, ``freehold@pve!<client>`` when left out; its secret is kept in ``secrets.yml`` under ``proxmox.token``."""
     node: Name = "pve"
     """The node that takes containers which name no other."""
-    storage: str = "local-lvm"
+    storage: Storage = "local-lvm"
     """Storage of root disks and volumes."""
-    template_storage: str = "local"
+    template_storage: Storage = "local"
     """Storage of container templates (content type ``vztmpl``)."""
-    pool: str | None = None
+    pool: Pool | None = None
     """Resource pool that holds the client's containers; ``freehold-<client>`` when left out."""
     root_password_command: str | None = None
     """Command that prints the password of root@pam, for clients who give no SSH to the node. Used for root steps alone."""
@@ -78,19 +95,22 @@ class Gpu(Part):
 class Node(Part):
     """One Proxmox VE node."""
 
-    address: str | None = None
+    address: Address | None = None
     """Address for SSH to the node; without it, root steps go through a root@pam session."""
-    ssh_user: str = "root"
+    ssh_user: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9._-]*$")] = "root"
     """User for SSH to the node."""
     ssh_port: Annotated[int, Field(ge=1, le=65535)] = 22
     """Port for SSH to the node."""
-    ssh_key: Path | None = None
+    ssh_key: LinePath | None = None
     """Private key for SSH to the node; SSH's own configuration and agent when left out."""
     host_key: (
-        Annotated[str, Field(pattern=r"^(ssh-ed25519|ecdsa-sha2-nistp256|ssh-rsa) [A-Za-z0-9+/=]+")] | None
+        Annotated[
+            str, Field(pattern=r"^(ssh-ed25519|ecdsa-sha2-nistp256|ssh-rsa) [A-Za-z0-9+/=]+( [^\r\n]*)?$")
+        ]
+        | None
     ) = None
     """The node's SSH host key, pinned: ``ssh-ed25519 AAAA...``."""
-    known_hosts: Path | None = None
+    known_hosts: LinePath | None = None
     """File with pinned host keys (``known_hosts``), instead of ``host_key``."""
     cores: Annotated[int, Field(gt=0)] | None = None
     """CPU cores of the node; layout refuses more per container."""
@@ -109,7 +129,7 @@ class Network(Part):
     """Default gateway; the first address of the subnet when left out."""
     first: IPv4Address | None = None
     """First of the hundred addresses that belong to this client; address 100 of the subnet when left out."""
-    bridge: str = "vmbr0"
+    bridge: Bridge = "vmbr0"
     """Bridge of the node."""
     vlan: Annotated[int, Field(ge=1, le=4094)] | None = None
     """VLAN tag."""
@@ -141,7 +161,7 @@ class HostOverride(Part):
     """Swap in MiB."""
     disk: Annotated[int, Field(ge=2)] | None = None
     """Root disk in GiB; it can grow, never shrink."""
-    storage: str | None = None
+    storage: Storage | None = None
     """Storage of root disk and volumes."""
     address: IPv4Address | None = None
     """Fixed address inside the subnet."""
@@ -187,7 +207,7 @@ class User(Part):
 class Sources(Part):
     """Where downloads come from: upstream, unless a client has a mirror."""
 
-    mirror: str | None = None
+    mirror: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = None
     """Base address of the client's own mirror."""
     wheels: tuple[str, ...] = ()
     """More places for Python wheels (pip's ``--find-links``)."""
@@ -196,13 +216,13 @@ class Sources(Part):
 class System(Part):
     """The base system of every container."""
 
-    timezone: str = "Europe/Berlin"
+    timezone: Annotated[str, Field(pattern=r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$")] = "Europe/Berlin"
     """Time zone."""
-    locale: str = "en_US.UTF-8"
+    locale: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.@-]+$")] = "en_US.UTF-8"
     """Locale."""
     upgrades: bool = True
     """Whether security upgrades are installed unattended."""
-    ssh_keys: tuple[str, ...] = ()
+    ssh_keys: tuple[Line, ...] = ()
     """Public keys of the administrators who may log in as root, besides Freehold's own."""
 
 

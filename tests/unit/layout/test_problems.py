@@ -194,12 +194,13 @@ def test_people(problems: Problems) -> None:
 
 
 def test_mounts(problems: Problems) -> None:
-    mounts = {"models": "/tank", "/var/lib/postgresql": "/tank", "/x": "tank"}
+    mounts = {"models": "/tank", "/var/lib/postgresql": "/tank", "/x": "tank", "/y": "/tank,mp=/etc"}
     found = problems(hosts={"postgres": {"mounts": mounts}})
     assert [text.split(":")[0] for text in found] == [
         "hosts.postgres.mounts.models",
         "hosts.postgres.mounts./var/lib/postgresql",
         "hosts.postgres.mounts./x",
+        "hosts.postgres.mounts./y",
     ]
 
 

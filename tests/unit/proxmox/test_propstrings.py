@@ -48,6 +48,12 @@ def test_render_then_parse_is_the_same(properties: dict[str, str]) -> None:
     assert propstrings.parse("net0", propstrings.render("net0", properties)) == properties
 
 
+@pytest.mark.parametrize("source", ["/srv/a,mp=/etc", "/srv/a\nlxc.hook.pre-start: /srv/x"])
+def test_no_value_becomes_a_property_of_its_own(source: str) -> None:
+    with pytest.raises(ValueError, match="mp0: volume"):
+        propstrings.render("mp0", {"volume": source, "mp": "/a"})
+
+
 def test_numbers_are_sorted_as_numbers_and_lookalikes_left_out() -> None:
     options = dict.fromkeys(["mp10", "mp2", "mp0", "memory", "net0", "mp"], "x")
     assert list(propstrings.numbered(options, "mp")) == ["mp0", "mp2", "mp10"]

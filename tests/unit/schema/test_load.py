@@ -173,6 +173,25 @@ def test_invalid_client_is_one_problem(inventory: Path) -> None:
     assert len(problems(inventory, SMALLEST.replace("client: acme", "client: 9 lives"))) == 1
 
 
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("nodes.pve.ssh_user", 'nodes: {pve: {ssh_user: "root\\n  ProxyCommand touch /tmp/x"}}'),
+        ("nodes.pve.address", 'nodes: {pve: {address: "-oProxyCommand=x"}}'),
+        ("nodes.pve.ssh_key", 'nodes: {pve: {ssh_key: "/k\\n  ProxyCommand x"}}'),
+        ("nodes.pve.host_key", 'nodes: {pve: {host_key: "ssh-ed25519 AAAA\\n* ssh-ed25519 BBBB"}}'),
+        ("system.timezone", "system: {timezone: ../../../etc/shadow}"),
+        ("system.locale", 'system: {locale: "C.UTF-8\\nLD_PRELOAD=x"}'),
+        ("system.ssh_keys[0]", 'system: {ssh_keys: ["ssh-ed25519 AAAA\\nssh-ed25519 BBBB"]}'),
+        ("sources.mirror", 'sources: {mirror: "http://mirror\\nTrusted: yes"}'),
+        ("hosts.caddy.storage", 'hosts: {caddy: {storage: "guests:8,mp=/"}}'),
+    ],
+)
+def test_no_value_breaks_out_of_its_line(inventory: Path, key: str, text: str) -> None:
+    (problem,) = problems(inventory, f"{SMALLEST}{text}\n")
+    assert f": {key}: " in problem
+
+
 def test_scalars_are_those_of_yaml_1_2(inventory: Path) -> None:
     text = SMALLEST + (
         "  caddy: {a: 01:00.0, b: no, c: 0640, d: 12:30:45, e: 2026-11-21, f: 17, g: 1.5, h: true, i: null, j: 1e3, k: '17'}\n"
