@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 
+from pydantic import ValidationError
+
 from freehold import resources
 from freehold.ansible.request import Request
 from freehold.parent import die_with_parent
@@ -17,7 +19,13 @@ EVENTS_DESCRIPTOR = "FREEHOLD_EVENTS_FD"
 def main() -> int:
     """Read the request, run ``ansible-playbook`` in this process, and return its exit code."""
     die_with_parent(signal.SIGTERM)  # Ansible then ends its workers
-    request = Request.model_validate_json(sys.stdin.buffer.read())
+    try:
+        request = Request.model_validate_json(sys.stdin.buffer.read())
+    except ValidationError as error:
+        # without what was found there: it may be a secret
+        for problem in error.errors(include_input=False, include_url=False, include_context=False):
+            print(".".join(map(str, problem["loc"])) or "document", problem["msg"], sep=": ", file=sys.stderr)
+        return 2
     _prepare_environment(events=_take_stdout())
     _hand_over(request)
     # Ansible reads its configuration when it is imported.

@@ -48,6 +48,14 @@ def test_a_failure_says_why_and_hides_secrets(play: Play) -> None:
     assert PASSWORD not in run.raw
 
 
+def test_a_request_that_is_none_shows_no_secret(play: Play) -> None:
+    run = play("- ansible.builtin.meta: noop\n", secrets={"caddy": PASSWORD})
+
+    assert run.code == 2
+    assert "secrets.caddy" in run.output
+    assert PASSWORD not in run.output
+
+
 def test_results_of_tasks_with_no_log_stay_hidden(play: Play) -> None:
     run = play(
         """\
