@@ -1,7 +1,8 @@
 """The lab's own bridge with NAT (lab: a stand-in of a Proxmox VE node, for development).
 
 Containers reach each other on the bridge, the resolver and tcp 80 and 443 outside, and the lab's file server on the
-bridge's address. They reach nothing else of the machine that hosts the lab.
+bridge's address. They reach nothing else of the machine that hosts the lab. Bridges of VLANs have no address and no way
+out; the host would still answer on them, to any of its addresses, if no rule kept it from that.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ table inet {table} {{
   }}
   chain forward {{
     type filter hook forward priority filter
+    iifname "{bridge}v*" oifname != "{bridge}v*" drop
+    iifname != "{bridge}v*" oifname "{bridge}v*" drop
     iifname != "{bridge}" oifname != "{bridge}" accept
     iifname "{bridge}" oifname "{bridge}" accept
     tcp flags syn tcp option maxseg size set rt mtu
@@ -44,6 +47,7 @@ table inet {table} {{
   }}
   chain input {{
     type filter hook input priority filter
+    iifname "{bridge}v*" drop
     iifname != "{bridge}" accept
     ct state established,related accept
     meta l4proto {{ icmp, ipv6-icmp }} accept
