@@ -13,7 +13,7 @@ from rich.console import Console, Group
 from rich.panel import Panel
 from rich.text import Text
 
-from freehold.errors import ExitCode, FreeholdError
+from freehold.errors import BadInputError, ExitCode, FreeholdError
 
 # No emoji: they would turn ":AB:" of a fingerprint into a picture.
 out = Console(emoji=False)
@@ -67,14 +67,55 @@ def errors(*, debug: bool = False, as_json_lines: bool = False) -> Iterator[None
     """Turn errors into a panel (or one JSON line) and the exit code that belongs to them."""
     try:
         yield
+    except typer.Abort as error:
+        if sys.stdin is not None and sys.stdin.isatty():
+            raise _stopped() from error
+        raise _failed(_NOBODY, debug=debug, as_json_lines=as_json_lines) from error
     except FreeholdError as error:
-        if debug:
-            err.print_exception()
-        if as_json_lines:
-            sys.stdout.write(json.dumps(error.as_dict()) + "\n")
-        else:
-            err.print(panel(error))
-        raise typer.Exit(int(error.exit_code)) from error
+        raise _failed(error, debug=debug, as_json_lines=as_json_lines) from error
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise _failed(_of_system(error), debug=debug, as_json_lines=as_json_lines) from error
     except KeyboardInterrupt as error:
-        err.print("\nStopped. What was done stays; run the same command again and it goes on from there.")
-        raise typer.Exit(130) from error
+        raise _stopped() from error
+
+
+_NOBODY = BadInputError(
+    "There is a question, and nobody to answer it: standard input is not a terminal",
+    remedy="Give the answer as an option; --help lists them.",
+)
+
+
+def _stopped() -> typer.Exit:
+    err.print("\nStopped. What was done stays; run the same command again and it goes on from there.")
+    return typer.Exit(130)
+
+
+def _failed(error: FreeholdError, *, debug: bool, as_json_lines: bool) -> typer.Exit:
+    if debug:
+        err.print_exception()
+    report(error, as_json_line=as_json_lines)
+    return typer.Exit(int(error.exit_code))
+
+
+def report(error: FreeholdError, *, as_json_line: bool) -> None:
+    """Show an error: as a panel on standard error, or as one JSON line on standard output."""
+    if as_json_line:
+        sys.stdout.write(json.dumps(error.as_dict()) + "\n")
+    else:
+        err.print(panel(error))
+
+
+def _of_system(error: OSError) -> FreeholdError:
+    """What the operating system refuses: a file of another user, a full disk, a program that is not there."""
+    remedy = None
+    if isinstance(error, PermissionError):
+        remedy = "Run the command as the user whom the file belongs to (what root made with sudo belongs to root), or give it to yourself with chown."
+    elif isinstance(error, FileNotFoundError):
+        remedy = "Is it the name of a program? Then install it."
+    return FreeholdError(
+        f"{error.filename}: {error.strerror or type(error).__name__}",
+        where=str(error.filename),
+        remedy=remedy,
+    )

@@ -28,7 +28,7 @@ def stack(
     """Show a client's stack with everything filled in: defaults, inventory/defaults.yml, stack.yml."""
     from freehold.schema.load import load_stack
 
-    with errors(debug=debug):
+    with errors(debug=debug, as_json_lines=as_document):
         loaded = load_stack(client)
         rows = loaded.rows()
         if as_document:
@@ -58,7 +58,7 @@ def layout(
     """Show the hosts that a stack becomes: addresses, VMIDs, sizes, services, GPUs."""
     from freehold.layout.compute import load_layout
 
-    with errors(debug=debug):
+    with errors(debug=debug, as_json_lines=as_document):
         computed = load_layout(client, only)
         if as_document:
             as_json(computed.model_dump(mode="json"))

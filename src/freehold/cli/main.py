@@ -10,7 +10,7 @@ import typer
 
 from freehold import __version__
 from freehold.cli import life, look, secrets
-from freehold.cli.console import err, panel
+from freehold.cli.console import report
 from freehold.cli.lab import app as lab
 from freehold.errors import ExitCode, FreeholdError
 
@@ -69,5 +69,5 @@ def main() -> None:
             f"This is a fault in Freehold: {type(error).__name__}: {error}",
             remedy="Run the command again with --debug and report what it prints (it holds no secret).",
         )
-        err.print(panel(fault))
+        report(fault, as_json_line="--json" in sys.argv)
         sys.exit(ExitCode.FAILED)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import subprocess
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from freehold import __version__
 from freehold.errors import BadInputError, FreeholdError
@@ -18,6 +21,13 @@ from freehold.run.context import Client
 from .conftest import Cli
 
 ANSWER = "[red]not markup[/] [/etc/pve] 100 %"
+
+
+class TerminalStandin(io.StringIO):
+    """A keyboard with somebody at it."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
@@ -93,6 +103,44 @@ def test_ctrl_c_says_how_to_go_on(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> 
     said = cli("up", "acme")
     assert said.code == 130
     assert "run the same command again" in said.err
+
+
+def test_a_question_that_nobody_answers_names_the_way_out(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    said = cli("init", "acme")
+    assert said.code == 2
+    assert "nobody to answer" in said.err
+
+
+def test_ctrl_c_at_a_question_is_a_stop_like_any_other(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, typer.Abort())
+    monkeypatch.setattr("sys.stdin", TerminalStandin())
+    said = cli("down", "acme")
+    assert said.code == 130
+    assert "run the same command again" in said.err
+
+
+def test_what_the_system_refuses_is_no_fault_of_ours(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, PermissionError(errno.EACCES, "Permission denied", "/acme/secrets.yml"))
+    said = cli("status", "acme")
+    assert said.code == 1
+    assert "/acme/secrets.yml: Permission denied" in said.err
+    assert "chown" in said.err
+    assert "fault in Freehold" not in said.err
+    assert json.loads(cli("status", "acme", "--json").out)["where"] == "/acme/secrets.yml"
+
+
+@pytest.mark.parametrize("command", [("show", "stack"), ("show", "layout"), ("check",), ("plan",), ("down",)])
+def test_machines_get_json_from_every_command_that_fails(cli: Cli, command: tuple[str, ...]) -> None:
+    said = cli(*command, "nobody", "--json")
+    assert said.code == 2
+    assert said.err == ""
+    assert json.loads(said.out)["error"] == "StackError"
+
+
+def test_a_fault_of_ours_is_json_too(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, KeyError("what"))
+    assert "fault in Freehold" in json.loads(cli("up", "acme", "--json").out)["message"]
 
 
 def test_unknown_options_are_bad_input(cli: Cli) -> None:
