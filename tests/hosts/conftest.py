@@ -26,6 +26,23 @@ def _machine(name: str) -> Machine:
     return testinfra.get_host(f"ssh://{name}", ssh_config=child.current().ssh_config)
 
 
+@cache
+def _silent() -> dict[str, str]:
+    """What SSH says of the hosts that do not answer. Asked once and at once: no check waits for such a host again."""
+
+    def ask(name: str) -> str:
+        try:
+            _machine(name).run("true")
+        except RuntimeError as error:
+            return str(getattr(error.args[0], "stderr", error)).strip()
+        return ""
+
+    names = [host.name for host in child.current().layout.hosts]
+    with ThreadPoolExecutor(len(names)) as pool:
+        answers = zip(names, pool.map(ask, names), strict=True)
+    return {name: answer for name, answer in answers if answer}
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "this_host" in metafunc.fixturenames:
         names = child.targets(child.current().layout, metafunc.module.__name__)
@@ -40,7 +57,9 @@ def layout() -> Layout:
 
 @pytest.fixture
 def this_host(request: pytest.FixtureRequest, layout: Layout) -> Host:
-    """The host at hand, as the layout wants it."""
+    """The host at hand, as the layout wants it; it answers over SSH."""
+    if reason := _silent().get(request.param):
+        pytest.fail(f"{request.param} does not answer over SSH: {reason}", pytrace=False)
     return layout.host(request.param)
 
 
