@@ -13,7 +13,8 @@ import re
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,9 @@ from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wa
 from freehold.errors import FreeholdError
 from freehold.layout.types import Layout
 
+_SCAN = 20.0
+"""Seconds that one ``ssh-keyscan`` may take."""
+_PINNING = threading.Lock()
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 
 
@@ -32,6 +36,40 @@ class HostKeyError(FreeholdError):
 
 class UnreachableError(FreeholdError):
     """A host does not answer over SSH."""
+
+
+def run(command: Sequence[str], *, timeout: float, doing: str) -> subprocess.CompletedProcess[str]:
+    """Run a program of OpenSSH with its output kept and nothing on its standard input.
+
+    Args:
+        command: Program and arguments; none is a secret.
+        timeout: Seconds after which it is ended.
+        doing: What it is for, for the error.
+
+    Raises:
+        UnreachableError: It did not end in time.
+        FreeholdError: It is not installed.
+    """
+    try:
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UnreachableError(
+            f"{command[0]} did not end within {timeout:.0f} s",
+            doing=doing,
+            where=" ".join(command),
+            remedy="Look at the machine that it talks to, and run the command again.",
+        ) from error
+    except FileNotFoundError as error:
+        raise FreeholdError(
+            f"There is no {command[0]} on this machine", doing=doing, remedy="Install openssh-client."
+        ) from error
 
 
 def state_directory(client: str) -> Path:
@@ -199,9 +237,10 @@ def pin(pins: Path, host: str, address: str, trusted: set[str], *, deadline: int
     shown = sorted(_scan(host, address, deadline), key=lambda key: key[0] != "ssh-ed25519")
     for kind, key in shown:
         if fingerprint(key) in trusted:
-            lines = pins.read_text(encoding="utf-8").splitlines() if pins.is_file() else []
-            kept = [line for line in lines if line.split(" ", 1)[0] != address]
-            _write_pins(pins, [*kept, f"{address} {kind} {key}"])
+            with _PINNING:
+                lines = pins.read_text(encoding="utf-8").splitlines() if pins.is_file() else []
+                kept = [line for line in lines if line.split(" ", 1)[0] != address]
+                _write_pins(pins, [*kept, f"{address} {kind} {key}"])
             return
     raise HostKeyError(
         f"{host} shows an SSH host key that Proxmox VE did not print when it made the container",
@@ -212,14 +251,32 @@ def pin(pins: Path, host: str, address: str, trusted: set[str], *, deadline: int
     )
 
 
-def _scan(host: str, address: str, deadline: int) -> list[tuple[str, str]]:
+def wait_until_answering(host: str, address: str, *, deadline: int = 60) -> None:
+    """Wait until the SSH server of a host that was just started shows a key; which one is OpenSSH's business.
+
+    Raises:
+        UnreachableError: The host does not answer within ``deadline`` seconds.
+    """
+    _scan(host, address, deadline, kinds="ed25519")
+
+
+def disconnect(access: SshAccess, host: str) -> None:
+    """End the shared connection to a host, if there is one: it leads into a container that was since restarted."""
+    run(["ssh", "-F", str(access.config), "-O", "exit", host], timeout=10, doing=f"disconnecting from {host}")
+
+
+def _scan(
+    host: str, address: str, deadline: int, *, kinds: str = "ed25519,ecdsa,rsa"
+) -> list[tuple[str, str]]:
     def keys() -> list[tuple[str, str]]:
-        scan = subprocess.run(
-            ["ssh-keyscan", "-T", "3", "-t", "ed25519,ecdsa,rsa", address],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        try:
+            scan = run(
+                ["ssh-keyscan", "-T", "3", "-t", kinds, address],
+                timeout=_SCAN,
+                doing=f"asking {host} for its host key",
+            )
+        except UnreachableError:
+            return []
         lines = [line.split() for line in scan.stdout.splitlines() if line and not line.startswith("#")]
         return [(kind, key) for _, kind, key in lines]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from freehold import ssh
 from freehold.errors import BadInputError, FreeholdError
 from freehold.layout.json_schema import stack_json_schema
 from freehold.proxmox import tls
@@ -36,6 +36,8 @@ _GPU_CLASSES = ("0x0300", "0x0302", "0x0380")
 """PCI classes of VGA, 3D and display controllers."""
 _BLOCK = 100
 """VMIDs and addresses that belong to one client."""
+_SSH_TIMEOUT = 60
+"""Seconds that one question to the node may take."""
 
 
 class Ask(Protocol):
@@ -163,9 +165,8 @@ def _fingerprint(endpoint: str, ask: Ask) -> str:
 
 def _node_key(wishes: Wishes, host: str, ask: Ask) -> dict[str, Any]:
     address = wishes.ssh_host or host
-    scan = subprocess.run(
-        ["ssh-keyscan", "-T", "5", "-t", "ed25519", address], capture_output=True, text=True, check=False
-    )
+    command = ["ssh-keyscan", "-T", "5", "-t", "ed25519", address]
+    scan = ssh.run(command, timeout=_SSH_TIMEOUT, doing="asking for the node's host key")
     keys = [line.split(" ", 1)[1] for line in scan.stdout.splitlines() if line and not line.startswith("#")]
     if not keys:
         raise BadInputError(
@@ -173,9 +174,7 @@ def _node_key(wishes: Wishes, host: str, ask: Ask) -> dict[str, Any]:
             where=address,
             remedy="Give --ssh-host, or use the password of root@pam instead: --root password",
         )
-    from freehold.ssh import fingerprint
-
-    ask.say(f"The node shows the SSH host key\n  {fingerprint(keys[0].split()[1])}")
+    ask.say(f"The node shows the SSH host key\n  {ssh.fingerprint(keys[0].split()[1])}")
     if not ask.trust(
         "Is it the one that `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` shows on the node?"
     ):
@@ -246,10 +245,10 @@ class _Prober:
             hosts.write(f"{address} {self._known['host_key']}\n")
             hosts.flush()
             key = ["-i", str(self._known["ssh_key"])] if self._known["ssh_key"] else []
-            answer = subprocess.run(
+            answer = ssh.run(
                 ["ssh", *key, "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", f"UserKnownHostsFile={hosts.name}", "-o", "StrictHostKeyChecking=yes",
                  f"root@{address}", shlex.join(pvesh("GET", path, params))],
-                capture_output=True, text=True, check=False,
+                timeout=_SSH_TIMEOUT, doing=f"asking for {path}",
             )  # fmt: skip
         if answer.returncode:
             raise FreeholdError(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 from collections.abc import Callable
 
+from freehold import ssh
 from freehold.errors import FreeholdError
 from freehold.layout.types import NodeAccess
 from freehold.proxmox import errors
@@ -93,17 +93,13 @@ def _root(client: Client, password: str | None) -> Root:
 
 def _on_node(client: Client, node: NodeAccess, argv: list[str]) -> Ran:
     command = ["ssh", "-F", str(client.ssh().config), "-o", "BatchMode=yes", node.name, shlex.join(argv)]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_SSH_TIMEOUT)
-        failure = answer.stderr.strip()
-    except subprocess.TimeoutExpired:
-        answer, failure = None, f"no end within {_SSH_TIMEOUT} s"
-    if answer is None or answer.returncode == 255:
+    answer = ssh.run(command, timeout=_SSH_TIMEOUT, doing="preparing the node")
+    if answer.returncode == 255:
         raise FreeholdError(
             f"SSH to node {node.name} does not work",
             doing="preparing the node",
             where=f"{node.ssh_user}@{node.address}",
-            answer=failure,
+            answer=answer.stderr.strip(),
             remedy=f"Check nodes.{node.name} in the stack file (address, ssh_key, host_key), or give --password.",
         )
     return Ran(status=answer.returncode, out=answer.stdout, error=answer.stderr)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from freehold import ssh
-from freehold.events import Stage, Status
+from freehold.errors import FreeholdError
+from freehold.events import Event, Stage, Status
 from freehold.layout.types import Host, Layout
 from freehold.proxmox.changes import Action, Phase, Plan
 from freehold.proxmox.lock import client_lock
 from freehold.run import check, drift, fetch, plan, proof, roots, templates
 from freehold.run.context import TOKEN_SECRET, Client
 from freehold.run.folder import RunFolder
-from freehold.run.stages import Run, Sink
+from freehold.run.stages import Run, Sink, failure
 from freehold.run.summary import Summary, summarise
+
+_AT_ONCE = 8
+"""Hosts that are waited for at once."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +110,26 @@ def _plan(run: Run, options: Options) -> Plan:
         for note in made.notes:
             run.say(Stage.PLAN, Status.PROGRESS, note)
         plan.refuse_impossible(made)
-    pins = run.client.directory / "known_hosts"
-    for change in made.changes:
-        if change.action in {Action.CREATE, Action.DESTROY}:
-            for host in (host for host in run.client.whole_layout.hosts if host.vmid == change.vmid):
-                ssh.unpin(pins, str(host.address))
+    _forget_keys(run.client, made)
     return made
+
+
+def _forget_keys(client: Client, made: Plan) -> None:
+    """Unpin the host keys of containers that are made anew, and of addresses that pass from one to another."""
+    hosts = {host.vmid: host for host in client.whole_layout.hosts}
+    before = {
+        change.vmid: str(diff.old) for change in made.changes for diff in change.diffs if diff.field == "net0"
+    }
+
+    def held_by_another(host: Host) -> bool:
+        return any(f"ip={host.address}/" in old for vmid, old in before.items() if vmid != host.vmid)
+
+    pins = client.directory / "known_hosts"
+    for change in made.changes:
+        host = hosts.get(change.vmid)
+        anew = change.action in {Action.CREATE, Action.DESTROY}
+        if host and (anew or (change.vmid in before and held_by_another(host))):
+            ssh.unpin(pins, str(host.address))
 
 
 def _api_secrets(client: Client) -> dict[str, dict[str, str]]:
@@ -140,16 +159,46 @@ def _start(run: Run, made: Plan) -> None:
             run.pyinfra(
                 "power", Stage.START, plan=made.model_dump(mode="json"), secrets=_api_secrets(run.client)
             )
-        _pin(run)
+        _reach(run, {change.vmid for change in made.select(Phase.POWER) if change.action is not Action.STOP})
 
 
-def _pin(run: Run) -> None:
+def _reach(run: Run, started: set[int]) -> None:
+    """Wait for the SSH servers of hosts that were just started, and pin host keys that are not pinned yet."""
     client = run.client
-    pins = client.directory / "known_hosts"
-    for host in client.layout.hosts:
-        if not ssh.pinned(pins, str(host.address)):
-            ssh.pin(pins, host.name, str(host.address), _fingerprints(client, host))
-            run.say(Stage.START, Status.PROGRESS, "Pinned the SSH host key", host.name)
+    pins, access = client.directory / "known_hosts", client.ssh()
+    new = {host.name for host in client.layout.hosts if not ssh.pinned(pins, str(host.address))}
+
+    def reach(host: Host) -> FreeholdError | None:
+        try:
+            ssh.disconnect(access, host.name)
+            if host.name in new:
+                ssh.pin(pins, host.name, str(host.address), _fingerprints(client, host))
+            else:
+                ssh.wait_until_answering(host.name, str(host.address))
+        except FreeholdError as error:
+            return error
+        return None
+
+    hosts = [host for host in client.layout.hosts if host.name in new or host.vmid in started]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        errors = dict(zip((host.name for host in hosts), pool.map(reach, hosts), strict=True))
+    failed = []
+    for name, error in errors.items():
+        if error is not None:
+            event = Event(
+                stage=Stage.START,
+                status=Status.FAILED,
+                step="SSH",
+                host=name,
+                message=error.message,
+                data={"error": error.as_dict()},
+            )
+            failed.append(event)
+            run(event)
+        elif name in new:
+            run.say(Stage.START, Status.PROGRESS, "Pinned the SSH host key", name)
+    if failed:
+        raise failure(Stage.START, failed, log=str(pins))
 
 
 def _fingerprints(client: Client, host: Host) -> set[str]:

@@ -109,7 +109,7 @@ def node(monkeypatch: pytest.MonkeyPatch) -> NodeStandin:
         assert argv[0] == "ssh-keyscan"
         return subprocess.CompletedProcess(argv, 0, stdout=f"{argv[-1]} ssh-ed25519 {KEY}\n", stderr="")
 
-    monkeypatch.setattr(init_module.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     return made
 
 

@@ -160,3 +160,26 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError):
         ssh.write_private(tmp_path / "folder", "x")
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".folder")] == []
+
+
+def test_a_program_that_never_ends_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ssh.UnreachableError) as caught:
+        ssh.run(["sleep", "30"], timeout=0.2, doing="asking the node")
+    assert "sleep" in caught.value.message
+    assert (caught.value.doing, bool(caught.value.remedy)) == ("asking the node", True)
+
+
+def test_a_program_that_is_not_there_is_an_error_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(FreeholdError) as caught:
+        ssh.run(["ssh-keyscan", "10.0.0.1"], timeout=5, doing="looking for the node's key")
+    assert "openssh-client" in str(caught.value.remedy)
+
+
+def test_a_scan_that_hangs_counts_as_no_answer(
+    tmp_path: Path, keyscan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tools/ssh-keyscan").write_text("#!/bin/sh\nexec sleep 30\n")
+    monkeypatch.setattr(ssh, "_SCAN", 0.2)
+    with pytest.raises(ssh.UnreachableError):
+        ssh.pin(tmp_path / "pins", "caddy", "10.0.0.1", {ssh.fingerprint(KEY)})
