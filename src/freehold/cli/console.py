@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +12,16 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console, Group
 from rich.panel import Panel
+from rich.table import Table
 from rich.text import Text
 
 from freehold.errors import BadInputError, ExitCode, FreeholdError
 
 # No emoji: they would turn ":AB:" of a fingerprint into a picture.
 out = Console(emoji=False)
+if not out.is_terminal and "COLUMNS" not in os.environ:
+    # Nobody looks at a screen: logs and other programs want whole lines.
+    out.width = 10_000
 err = Console(stderr=True, emoji=False)
 
 ClientArgument = Annotated[
@@ -55,6 +60,13 @@ def panel(error: FreeholdError) -> Panel:
         parts.append(Text.assemble(("\nRemedy: ", "bold green"), error.remedy))
     title = "Nothing was touched" if error.exit_code is ExitCode.BAD_INPUT else "Failed"
     return Panel(Group(*parts), title=title, title_align="left", border_style="red", expand=False)
+
+
+def show_table(table: Table) -> None:
+    """Print a table; what is too long for its column goes on in the next line, and nothing is cut off."""
+    for column in table.columns:
+        column.overflow = "fold"
+    out.print(table)
 
 
 def as_json(data: Any) -> None:

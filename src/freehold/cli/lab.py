@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from freehold.cli.console import DebugOption, JsonOption, as_json, err, errors, out
+from freehold.cli.console import DebugOption, JsonOption, as_json, err, errors, show_table
 from freehold.errors import BadInputError
 
 app = typer.Typer(
@@ -131,4 +131,4 @@ def _show(state: dict[str, Any], as_document: bool) -> None:
     for guest in state["guests"]:
         table.add_row(f"container {guest['vmid']}", f"{guest['name']} {guest['status']}")
     table.add_row("state", state["state"])
-    out.print(table)
+    show_table(table)

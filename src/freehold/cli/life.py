@@ -19,6 +19,7 @@ from freehold.cli.console import (
     as_json,
     errors,
     out,
+    show_table,
 )
 from freehold.cli.render import renderer
 from freehold.errors import ExitCode
@@ -132,14 +133,15 @@ def check(
             as_json([finding.as_dict() for finding in findings])
         else:
             table = Table(box=None)
-            for column in ("", "what", "found"):
-                table.add_column(column)
+            table.add_column("", no_wrap=True)
+            table.add_column("what", max_width=24)
+            table.add_column("found")
             marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "problem": "[bold red]missing[/]"}
             for finding in findings:
                 remedy = f"\n{finding.remedy}" if finding.remedy else ""
                 found = Text.assemble(finding.detail, (remedy, "green"))
                 table.add_row(marks[finding.status], Text(finding.about), found)
-            out.print(table)
+            show_table(table)
             out.print(
                 "Something is missing." if failed else f"All there. Next: freehold plan {client}",
                 highlight=False,
@@ -252,8 +254,9 @@ def status(
             as_json([state.as_dict() for state in states])
             return
         table = Table(box=None)
-        for column in ("host", "vmid", "address", "state", "memory", "services", "waits for a restart"):
-            table.add_column(column)
+        for column in ("host", "vmid", "address", "state", "memory"):
+            table.add_column(column, no_wrap=True)
+        table.add_column("waits for a restart")
         colours = {"running": "green", "stopped": "yellow", "missing": "red", "unfinished": "red"}
         for state in states:
             colour = colours[state.state]
@@ -263,10 +266,9 @@ def status(
                 state.address,
                 f"[{colour}]{state.state}[/]",
                 state.memory,
-                state.services,
                 state.pending,
             )
-        out.print(table)
+        show_table(table)
 
 
 def down(

@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from freehold.cli.console import ClientArgument, DebugOption, JsonOption, OnlyOption, as_json, errors, out
+from freehold.cli.console import (
+    ClientArgument,
+    DebugOption,
+    JsonOption,
+    OnlyOption,
+    as_json,
+    errors,
+    out,
+    show_table,
+)
 from freehold.errors import BadInputError
 
 show = typer.Typer(
@@ -40,12 +49,12 @@ def stack(
             return
         table = Table(box=None)
         table.add_column("key", style="bold")
-        table.add_column("value")
+        table.add_column("value", min_width=16)
         if origin:
-            table.add_column("origin", style="dim")
+            table.add_column("origin", style="dim", no_wrap=True)
         for row in rows:
             table.add_row(row.key, json.dumps(row.value, default=str), *([row.origin] if origin else []))
-        out.print(table)
+        show_table(table)
 
 
 @show.command()
@@ -63,20 +72,9 @@ def layout(
         if as_document:
             as_json(computed.model_dump(mode="json"))
             return
-        table = Table(box=None)
-        for column in (
-            "host",
-            "vmid",
-            "address",
-            "node",
-            "cores",
-            "memory MiB",
-            "disk GiB",
-            "volumes",
-            "GPUs",
-            "services",
-        ):
-            table.add_column(column)
+        table = Table(box=None, pad_edge=False)
+        for column in ("host", "vmid", "address", "node", "cores", "memory", "disk", "GPUs"):
+            table.add_column(column, no_wrap=True)
         for host in computed.hosts:
             gpus = sum(device.path.removeprefix("/dev/nvidia").isdigit() for device in host.devices)
             table.add_row(
@@ -85,13 +83,14 @@ def layout(
                 str(host.interface),
                 host.node,
                 str(host.cores),
-                str(host.memory),
-                str(host.disk),
-                ", ".join(f"{v.path} {v.size} GiB" for v in host.volumes),
+                f"{host.memory} MiB",
+                f"{host.disk} GiB",
                 str(gpus or ""),
-                ", ".join(host.services),
             )
-        out.print(table)
+        show_table(table)
+        for host in computed.hosts:
+            for volume in host.volumes:
+                out.print(f"{host.name}: {volume.size} GiB more at {volume.path}", highlight=False)
         for route in computed.routes:
             out.print(
                 f"https://{route.fqdn} -> {route.service} at {route.address}:{route.port}", highlight=False

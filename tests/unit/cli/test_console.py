@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from freehold.cli import console
@@ -12,3 +17,24 @@ def test_a_fingerprint_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> 
     console.err.print("EE:AB:1C:A2", highlight=False)
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("EE:AB:1C:A2\n", "EE:AB:1C:A2\n")
+
+
+@pytest.mark.parametrize("command", [("show", "layout"), ("show", "stack")])
+def test_tables_are_readable_in_80_columns_and_whole_in_a_pipe(command: tuple[str, ...]) -> None:
+    program = Path(sys.executable).with_name("freehold")
+    environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+    example = Path(__file__).parents[3] / "inventory/example-law-firm/stack.yml"
+    for columns in ({"COLUMNS": "80"}, {}):
+        text = subprocess.run(
+            [program, *command, example],
+            env=environment | columns,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        assert "…" not in text
+        assert (
+            any(line.split()[0].endswith("postgres") for line in text.splitlines()) or command[1] == "stack"
+        )
+        assert not columns or max(map(len, text.splitlines())) <= 80
+    assert "192.168.10.0/24" in text or "192.168.10.160/24" in text
