@@ -25,6 +25,7 @@ def ensure(paths: LabPaths) -> None:
     if not paths.small_image.exists():
         partial = paths.small_image.with_suffix(".partial")
         with partial.open("wb") as stream:
+            os.fchmod(stream.fileno(), 0o600)  # it will hold files of guests
             stream.truncate(SIZE)
         run(["mkfs.ext4", "-q", "-m", "0", str(partial)])
         partial.rename(paths.small_image)
