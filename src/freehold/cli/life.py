@@ -170,7 +170,10 @@ def plan(
         opened = Client.open(client, only)
         made, _ = run_plan.plan(opened, prune=prune)
         if as_document:
+            # One document also where a change is impossible in place: the change says so and holds the remedy.
             as_json(made.model_dump(mode="json") | {"api_calls": opened.api.calls})
+            if made.impossible:
+                raise typer.Exit(int(ExitCode.BAD_INPUT))
         else:
             show_summary.plan(out, made, api_calls=opened.api.calls)
         run_plan.refuse_impossible(made)
@@ -290,7 +293,8 @@ def down(
         opened = Client.open(client, only)
         made = run_down.what_goes(opened)
         if not made.changes:
-            out.print(f"{opened.stack.client} has no containers: nothing to do.", highlight=False)
+            if not as_lines:
+                out.print(f"{opened.stack.client} has no containers: nothing to do.", highlight=False)
             return
         if not as_lines:
             show_summary.plan(out, made, api_calls=opened.api.calls)
@@ -300,12 +304,15 @@ def down(
             )
         if confirm != opened.stack.client:
             raise run_down.NotConfirmedError(
-                f"{confirm!r} is not the name of this client; nothing was touched",
+                f"{confirm!r} is not the name of this client; nothing was touched"
+                if confirm is not None
+                else "With --json nothing is asked, and containers are removed only when the client's name is given",
                 remedy=f"To confirm without being asked: --confirm {opened.stack.client}",
             )
         with renderer(out, json=as_lines, verbose=verbose) as sink:
             gone = run_down.down(opened, sink, made)
         if not as_lines:
             out.print(
-                f"{gone} containers removed. The secrets stay in {opened.secrets.file}.", highlight=False
+                f"{gone} container{'s' * (gone != 1)} removed. The secrets stay in {opened.secrets.file}.",
+                highlight=False,
             )

@@ -5,14 +5,16 @@ Each look is one call of the API or of SSH; nothing is changed.
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+from freehold.catalog import services as catalog
 from freehold.errors import BadInputError, FreeholdError
-from freehold.layout.types import NodeAccess
+from freehold.layout.types import Layout, NodeAccess
 from freehold.run import plan, templates
 from freehold.run.context import Client
 
@@ -73,7 +75,8 @@ def require(findings: list[Finding]) -> None:
 
 def _findings(client: Client) -> Iterator[Finding]:
     layout = client.layout
-    yield Finding("stack file", "ok", f"{len(layout.hosts)} hosts, {len(layout.services)} services")
+    yield Finding("stack file", "ok", _hosts(layout))
+    yield from _engines(layout)
     yield _version(client)
     privileges = _privileges(client)
     yield privileges
@@ -89,6 +92,26 @@ def _findings(client: Client) -> Iterator[Finding]:
     yield from _root_steps(client)
 
 
+def _hosts(layout: Layout) -> str:
+    names = ", ".join(service.name for service in layout.services)
+    return f"1 host: {names}" if len(layout.hosts) == 1 else f"{len(layout.hosts)} hosts: {names}"
+
+
+def _engines(layout: Layout) -> Iterator[Finding]:
+    """Services that compute on a GPU by their option ``device``, and have none."""
+    for service in layout.services:
+        key = f"{service.name.replace('-', '_')}_device"
+        default = catalog.argument_specs(service.name).get(key, {}).get("default")
+        if service.variables.get(key, default) == "cuda" and not layout.host(service.host).devices:
+            yield Finding(
+                f"GPU for {service.name}",
+                "problem",
+                f"{service.title} computes on a GPU, and the host {service.host} is given none",
+                f"List the node's GPUs (nodes.<name>.gpus) and give one to the host (hosts.{service.host}.gpus: [0]), "
+                f"or let it compute without one (services.{service.name}.device: cpu).",
+            )
+
+
 def _guarded(about: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     """The findings of a look; what it cannot see is a finding too."""
     try:
@@ -100,7 +123,7 @@ def _guarded(about: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Find
 
 def _version(client: Client) -> Finding:
     version = str(client.api.get("/version", doing="asking for the version")["version"])
-    number = tuple(int(part) for part in version.split(".")[:2])
+    number = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     if number < MINIMUM_VERSION:
         return Finding(
             "Proxmox VE",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from freehold.errors import BadInputError
-from freehold.layout.types import Layout
 from freehold.proxmox.changes import Plan
 from freehold.proxmox.observe import Observed, observe
 from freehold.proxmox.plan import plan as make_plan
@@ -42,9 +41,11 @@ def plan(client: Client, *, prune: bool = False) -> tuple[Plan, Observed]:
         ForeignGuestError: Something that is not Freehold's holds a VMID, a name or an address that is wanted.
         PveError: The API refused to say.
     """
+    api = client.api  # a client without a token has none, and nothing is made for it
     client.ensure_secrets()
     specs_ = wanted(client)
-    observed = _observe(client, specs_, client.layout)
+    nodes = {client.stack.proxmox.node, *client.stack.nodes}
+    observed = observe(api, specs_, owner=client.layout.client, pool=client.layout.pool, nodes=sorted(nodes))
     if client.only:
         # Containers of other services are left out of the question, not out of the stack.
         names = {spec.vmid for spec in specs_}
@@ -52,11 +53,6 @@ def plan(client: Client, *, prune: bool = False) -> tuple[Plan, Observed]:
             update={"guests": {vmid: guest for vmid, guest in observed.guests.items() if vmid in names}}
         )
     return make_plan(specs_, observed, prune=prune), observed
-
-
-def _observe(client: Client, specs_: list[ContainerSpec], layout: Layout) -> Observed:
-    nodes = {client.stack.proxmox.node, *client.stack.nodes}
-    return observe(client.api, specs_, owner=layout.client, pool=layout.pool, nodes=sorted(nodes))
 
 
 def refuse_impossible(made: Plan) -> None:
@@ -68,7 +64,9 @@ def refuse_impossible(made: Plan) -> None:
     found = made.impossible
     if found:
         raise ImpossibleError(
-            f"{len(found)} change(s) cannot be made to containers that exist",
+            f"{len(found)} changes cannot be made to containers that exist"
+            if len(found) > 1
+            else "1 change cannot be made to a container that exists",
             doing="planning; nothing was touched",
             answer="\n".join(
                 f"{change.host} ({change.vmid}): {diff.field}: {diff.old} -> {diff.new}"

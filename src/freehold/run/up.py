@@ -68,7 +68,12 @@ def up(client: Client, sink: Sink, options: Options | None = None) -> Summary:
 def _check(run: Run, made: list[str]) -> None:
     with run.stage(Stage.CHECK, "Checking what the run needs"):
         if made:
-            run.say(Stage.CHECK, Status.PROGRESS, f"Made {len(made)} secrets", message=", ".join(made))
+            run.say(
+                Stage.CHECK,
+                Status.PROGRESS,
+                f"Made {len(made)} secret{'s' * (len(made) != 1)}",
+                message=", ".join(made),
+            )
         findings = check.check(run.client)
         run.folder.write("check.json", {"findings": [finding.as_dict() for finding in findings]})
         check.require(findings)

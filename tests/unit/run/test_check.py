@@ -79,10 +79,18 @@ def test_nothing_is_missing(look: Look) -> None:
     assert look() == []
 
 
+def test_an_engine_without_its_gpu_is_seen_before_anything_is_made(look: Look) -> None:
+    (finding,) = look(services={"vllm": None})
+    assert (finding.about, finding.status) == ("GPU for vllm", "problem")
+    assert "hosts.vllm.gpus: [0]" in finding.remedy
+    assert look(services={"vllm": {"device": "cpu"}}) == []
+
+
 @pytest.mark.parametrize(
     ("answers", "about", "detail", "remedy"),
     [
         ({"/version": {"version": "8.1.4"}}, "Proxmox VE", "runs Proxmox VE 8.1.4", "Upgrade"),
+        ({"/version": {"version": "6.4-13"}}, "Proxmox VE", "runs Proxmox VE 6.4-13", "Upgrade"),
         ({"/nodes": [{"node": "one"}, {"node": "two"}]}, "node pve", "there is one, two", "proxmox.node"),
         (
             {"/nodes/pve/status": {"memory": {"total": 3 * GIB}}},
