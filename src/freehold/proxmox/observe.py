@@ -284,6 +284,11 @@ def _refuse_conflicts(
             why = ""
             if {OWNER_TAG, client_tag(owner)} <= guest.tags:
                 why = f"; it carries the client's tags, but is in pool {guest.pool!r} instead of {pool!r}"
+            elif guest.kind == "lxc" and guest.name == wanted[guest.vmid].hostname:
+                why = (
+                    "; if it is this client's and only its tags were lost, give them back on the node:"
+                    f" `pct set {guest.vmid} --tags '{OWNER_TAG};{client_tag(owner)}'`"
+                )
             conflicts.append(f"VMID {guest.vmid} is held by {guest.label()}{why}")
     by_name = {spec.hostname: spec.vmid for spec in wanted.values()}
     for guest in others:

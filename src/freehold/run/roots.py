@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 import subprocess
 
-from freehold.errors import BadInputError
-from freehold.events import Stage, Status
+from freehold.errors import BadInputError, FreeholdError
+from freehold.events import Event, Stage, Status
 from freehold.proxmox.apply import apply_change
 from freehold.proxmox.changes import Change, Phase, Plan
 from freehold.proxmox.client import Password, PveClient
 from freehold.run.context import Client
-from freehold.run.stages import Run
+from freehold.run.stages import Run, failure
 
 
 class NoRootError(BadInputError):
@@ -43,11 +43,27 @@ def run_steps(run: Run, made: Plan, phase: Phase, stage: Stage) -> None:
 
 def _by_session(run: Run, changes: list[Change], stage: Stage) -> None:
     names = {host.vmid: host.name for host in run.client.whole_layout.hosts}
+    failed: list[Event] = []
     with root_session(run.client) as root:
         for change in changes:
-            outcome = apply_change(run.client.api, change, root=root)
-            status = Status.CHANGED if outcome.changed else Status.OK
-            run.say(stage, status, "Devices and mounts", names.get(change.vmid, change.host))
+            event = _made(run, change, root, stage, names.get(change.vmid, change.host))
+            run(event)
+            if event.status is Status.FAILED:
+                failed.append(event)
+    if failed:
+        raise failure(stage, failed, log=str(run.folder.path))
+
+
+def _made(run: Run, change: Change, root: PveClient, stage: Stage, host: str) -> Event:
+    step = "Devices and mounts"
+    try:
+        outcome = apply_change(run.client.api, change, root=root)
+    except FreeholdError as error:
+        data = {"error": error.as_dict()}
+        return Event(
+            stage=stage, status=Status.FAILED, step=step, host=host, message=error.message, data=data
+        )
+    return Event(stage=stage, status=Status.CHANGED if outcome.changed else Status.OK, step=step, host=host)
 
 
 def root_session(client: Client, password: str | None = None) -> PveClient:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import pytest
 from tenacity import stop_after_attempt
 
 from freehold import ssh
-from freehold.events import Event, Status
+from freehold.events import Event, Stage, Status
 from freehold.layout.types import Host
-from freehold.proxmox.changes import Action, ApiCall, Change, FieldDiff, Phase, Plan
-from freehold.run import children, up
+from freehold.proxmox.apply import Outcome
+from freehold.proxmox.changes import Action, ApiCall, Change, FieldDiff, Phase, Plan, RootStep
+from freehold.proxmox.errors import NoSuchDeviceError
+from freehold.run import children, roots, up
 from freehold.run.context import Client
 from freehold.run.folder import RunFolder
 from freehold.run.stages import Run, StageFailedError
@@ -174,3 +177,37 @@ def test_a_container_that_is_made_anew_gets_a_new_key(client: Client) -> None:
     made = Change(action=Action.CREATE, phase=Phase.CONFIGURE, node="pve", vmid=caddy.vmid, host="acme-caddy")
     up._forget_keys(client, Plan(client="acme", changes=(made,)))
     assert not ssh.pinned(pins, str(caddy.address))
+
+
+def test_a_root_step_that_fails_in_a_session_keeps_no_other_from_being_made(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def apply_change(_api: Any, change: Change, *, root: Any) -> Outcome:
+        if change.host == "acme-caddy":
+            raise NoSuchDeviceError("A device node is not there.", remedy="Load its driver")
+        made.append(change.vmid)
+        return Outcome(changed=True)
+
+    monkeypatch.setattr(roots, "apply_change", apply_change)
+    monkeypatch.setattr(roots, "root_session", lambda _: contextlib.nullcontext())
+    client.__dict__["api"] = created({})
+    changes = tuple(
+        Change(
+            action=Action.UPDATE,
+            phase=Phase.ROOT,
+            node="pve",
+            vmid=host.vmid,
+            host=host.hostname,
+            root_steps=(RootStep(node="pve", vmid=host.vmid, options={"dev0": "/dev/nvidia0"}),),
+        )
+        for host in (client.layout.host("caddy"), client.layout.host("postgres"))
+    )
+    with pytest.raises(StageFailedError) as caught:
+        roots.run_steps(
+            run_of(client, tmp_path), Plan(client="acme", changes=changes), Phase.ROOT, Stage.ROOT_STEPS
+        )
+    assert made == [client.layout.host("postgres").vmid]
+    assert "on caddy" in caught.value.message
+    assert caught.value.remedy == "Load its driver"
