@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,14 +51,22 @@ VerboseOption = Annotated[
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def harmless(text: str) -> str:
+    """Text of a host without what a terminal would obey, such as escape sequences; lines and tabs stay."""
+    return _CONTROLS.sub("", text)
+
+
 def panel(error: FreeholdError) -> Panel:
     """One error as one panel: what went wrong, where, what answered, what to do next."""
-    parts: list[Text] = [Text(error.message, style="bold")]
+    parts: list[Text] = [Text(harmless(error.message), style="bold")]
     for label, value in (("Where", error.where), ("While", error.doing), ("Answer", error.answer)):
         if value:
-            parts.append(Text.assemble((f"{label}: ", "dim"), value))
+            parts.append(Text.assemble((f"{label}: ", "dim"), harmless(value)))
     if error.remedy:
-        parts.append(Text.assemble(("\nRemedy: ", "bold green"), error.remedy))
+        parts.append(Text.assemble(("\nRemedy: ", "bold green"), harmless(error.remedy)))
     title = "Nothing was touched" if error.exit_code is ExitCode.BAD_INPUT else "Failed"
     return Panel(Group(*parts), title=title, title_align="left", border_style="red", expand=False)
 

@@ -14,6 +14,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from freehold.cli.console import harmless
 from freehold.events import Event, Stage, Status
 
 _SHOWN = (
@@ -75,7 +76,7 @@ class PlainRenderer(Renderer):
         place = f" {event.host}" if event.host else ""
         tail = f": {event.message}" if event.message else ""
         self._console.print(
-            f"{clock} [{event.stage}]{place} {event.status}: {event.step}{tail}",
+            harmless(f"{clock} [{event.stage}]{place} {event.status}: {event.step}{tail}"),
             markup=False,
             highlight=False,
         )

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from freehold.cli import console
+from freehold.cli.render import PlainRenderer
+from freehold.errors import FreeholdError
+from freehold.events import Event, Stage, Status
 
 
 def test_a_fingerprint_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -17,6 +20,17 @@ def test_a_fingerprint_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> 
     console.err.print("EE:AB:1C:A2", highlight=False)
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("EE:AB:1C:A2\n", "EE:AB:1C:A2\n")
+
+
+def test_a_host_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = "first line\n\x1b]0;title\x07\x1b[2Jsecond\x9b1mline\r"
+    console.err.print(console.panel(FreeholdError("refused", answer=answer, remedy="\x1b[31m")))
+    event = Event(stage=Stage.BASE, status=Status.FAILED, step="Packages", host="caddy", message=answer)
+    PlainRenderer(console.err, verbose=False)(event)
+
+    shown = capsys.readouterr().err
+    assert not set(shown) & {"\x1b", "\x07", "\x9b", "\r"}
+    assert shown.count("first line") == shown.count("second") == 2
 
 
 @pytest.mark.parametrize("command", [("show", "layout"), ("show", "stack")])
