@@ -28,7 +28,7 @@ from freehold.run.prepare import prepare
 from freehold.run.roots import printed_password
 from freehold.schema.explain import explain
 from freehold.schema.load import inventory
-from freehold.schema.problems import StackError
+from freehold.schema.problems import StackError, display
 from freehold.schema.stack import Name, Stack
 
 _GPU_VENDORS = {"0x10de": "nvidia", "0x1002": "amd", "0x8086": "intel"}
@@ -126,8 +126,14 @@ def init(wishes: Wishes, ask: Ask) -> Path:
             ask.say(f"  {step.what}")
         client.api.get("/version", doing="trying the new token")
     except FreeholdError as error:
-        error.remedy = f"{error.remedy or ''} The stack file is written: {path}. Then: freehold prepare {wishes.client}".strip()
-        raise
+        # Whatever it was: a file was written, so that this is no longer bad input that touched nothing.
+        raise FreeholdError(
+            error.message,
+            doing=error.doing,
+            answer=error.answer,
+            where=error.where,
+            remedy=f"{error.remedy or ''}\n{display(path)} is written. When the cause is gone: freehold prepare {wishes.client}".strip(),
+        ) from error
     return path
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from freehold.errors import BadInputError, FreeholdError
+from freehold.errors import BadInputError, ExitCode, FreeholdError
 from freehold.layout.compute import load_layout
 from freehold.proxmox.client import PveClient
 from freehold.proxmox.prepare import Prepared, Step
@@ -57,6 +57,7 @@ class NodeStandin:
     def __init__(self) -> None:
         self.gateway: str | None = "192.168.10.1"
         self.cidr = "192.168.10.5/24"
+        self.memory = 128 * 2**30
         self.pci: list[dict[str, Any]] = []
         self.guests: list[dict[str, Any]] = []
         self.configs: dict[int, dict[str, Any]] = {}
@@ -72,7 +73,7 @@ class NodeStandin:
             case ["nodes"]:
                 return [{"node": "pve2"}, {"node": "pve1"}]
             case ["nodes", _, "status"]:
-                return {"cpuinfo": {"cpus": 32}, "memory": {"total": 128 * 2**30}}
+                return {"cpuinfo": {"cpus": 32}, "memory": {"total": self.memory}}
             case ["nodes", _, "storage"]:
                 return self.storages
             case ["nodes", _, "network"]:
@@ -96,6 +97,7 @@ def node(monkeypatch: pytest.MonkeyPatch) -> NodeStandin:
     made = NodeStandin()
 
     def prepared(client: Client, *, password: str | None = None) -> Prepared:
+        assert client.layout.hosts
         client.secrets.set(TOKEN_SECRET, "5f3c")
         step = Step(what="pool freehold-acme", method="POST", path="/pools")
         return Prepared(steps=(step,), secret="5f3c")
@@ -136,6 +138,7 @@ def test_answers_become_a_stack_that_can_be_laid_out(node: NodeStandin) -> None:
     assert (known.cores, known.memory) == (32, 131072)
     assert [gpu.pci for gpu in known.gpus] == ["0000:01:00.0", "0000:41:00.0"]
     assert stack.hosts["vllm"].gpus == (0, 1)
+    assert stack.services["vllm"] == {"tensor_parallel": 2}
     assert str(stack.network.gateway) == "192.168.10.1"
     assert len(ask.trusted) == 2
     assert any(FINGERPRINT in text for text in ask.said)
@@ -146,9 +149,30 @@ def test_answers_become_a_stack_that_can_be_laid_out(node: NodeStandin) -> None:
 def test_a_node_without_gpus_gets_an_engine_on_the_cpu(node: NodeStandin) -> None:
     path = init(Wishes("acme", endpoint="https://pve.acme.internal:8006", root="password"), Scripted({}))
     stack = load_stack(path).stack
-    assert stack.services["vllm"] == {"device": "cpu"}
+    assert stack.services["vllm"]["device"] == "cpu"
+    assert stack.services["vllm"]["model"] == "Qwen/Qwen3-0.6B"
     assert stack.nodes["pve1"].address is None
-    assert not stack.hosts
+    assert stack.hosts["vllm"].gpus == ()
+
+
+@pytest.mark.parametrize(("there", "taken"), [(1, 1), (3, 2), (4, 4)])
+def test_a_language_model_is_spread_over_gpus_that_divide_it(
+    node: NodeStandin, there: int, taken: int
+) -> None:
+    node.pci = [{"id": f"0000:0{number}:00.0", **GPU} for number in range(there)]
+    stack = load_stack(init(Wishes("acme", endpoint="192.168.10.5"), Scripted({}))).stack
+    assert len(stack.nodes["pve1"].gpus) == there
+    assert len(stack.hosts["vllm"].gpus) == taken
+    assert (stack.services["vllm"] or {}).get("tensor_parallel", 1) == taken
+
+
+def test_a_node_that_is_too_small_is_said_after_the_file_is_written(node: NodeStandin) -> None:
+    node.memory = 8 * 2**30
+    with pytest.raises(FreeholdError, match="is too little") as caught:
+        init(Wishes("acme", endpoint="192.168.10.5"), Scripted({}))
+    assert caught.value.exit_code is ExitCode.FAILED, "the panel must not say that nothing was touched"
+    assert "stack.yml is written" in (caught.value.remedy or "")
+    assert "freehold prepare acme" in (caught.value.remedy or "")
 
 
 def test_vmids_and_addresses_avoid_what_is_there(node: NodeStandin) -> None:
