@@ -335,3 +335,23 @@ def test_a_task_that_does_not_end_is_not_waited_for_forever(server: Server) -> N
     upid = "UPID:pve:0000726A:000A0575:6B019CFD:vzstart:100:freehold@pve!freehold:"
     with pytest.raises(errors.TaskTimeoutError):
         server.client().wait(upid, deadline=0.3)
+
+
+def test_a_task_is_followed_over_a_restart_of_the_api(server: Server) -> None:
+    """pveproxy restarts when its certificate is renewed or the node is upgraded; the task goes on meanwhile."""
+    ended = {"status": "stopped", "exitstatus": "OK"}
+    away = 3 * client_module.ATTEMPTS
+    server.answer = lambda count: None if count <= away else (200, "OK", json.dumps({"data": ended}).encode())
+    upid = "UPID:pve:0000726A:000A0575:6B019CFD:vzcreate:100:freehold@pve!freehold:"
+    assert server.client().wait(upid).upid == upid
+    assert len(server.seen) == away + 1
+
+
+def test_an_api_that_stays_away_is_an_error_though_a_task_may_go_on(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "OUTAGE", 0.3)
+    server.answer = lambda count: None
+    upid = "UPID:pve:0000726A:000A0575:6B019CFD:vzcreate:100:freehold@pve!freehold:"
+    with pytest.raises(errors.ApiUnreachableError):
+        server.client().wait(upid)

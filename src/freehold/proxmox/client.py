@@ -41,6 +41,8 @@ PARALLEL = 8
 """Connections of one session; more work than that waits."""
 TASK_DEADLINE = 900.0
 """Seconds after which a task is no longer waited for; a create unpacks some hundred MiB and may be slow."""
+OUTAGE = 60.0
+"""Seconds for which the API may be away while a task is followed; pveproxy restarts during upgrades."""
 TICKET_AGE = 3600.0
 """Seconds after which a ticket is renewed; it lives 7200 (``POST /access/ticket``)."""
 
@@ -342,14 +344,23 @@ class PveClient:
 
         Raises:
             PveError: The task failed: the error that its text means, with the end of its log.
+            ApiUnreachableError: The API was away for more than a minute.
             TaskTimeoutError: The task did not end in time.
         """
         node, kind, guest = _upid_parts(upid)
         path = f"/nodes/{node}/tasks/{quote(upid, safe='')}"
         what = doing or f"waiting for the task {kind} {guest}".rstrip()
-        began, pause = time.monotonic(), 0.15
+        began = answered = time.monotonic()
+        pause = 0.15
         while True:
-            state = self.get(f"{path}/status", doing=what)
+            try:
+                state = self.get(f"{path}/status", doing=what)
+            except errors.ApiUnreachableError:
+                if time.monotonic() - answered > OUTAGE:
+                    raise
+                time.sleep(1)
+                continue
+            answered = time.monotonic()
             if state["status"] == "stopped":
                 break
             waited = time.monotonic() - began
