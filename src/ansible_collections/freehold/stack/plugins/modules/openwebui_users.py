@@ -22,7 +22,8 @@ description:
   - A new account gets its first password; a password that is there is left alone, for it is the person's own.
   - Accounts and groups that this module made and that are not wanted any more are removed, with the chats of the
     person. What others made is left alone, and so are further members of a group.
-  - When the administrator's password was rotated, the new one is given to the account first.
+  - When the administrator's password was rotated, the new one is given to the account first. When the mail address is
+    another than that of the last run (a new domain), the account gets it too.
 options:
   url: {description: Address of Open WebUI., type: str, required: true}
   admin_mail: {description: Mail address of the first administrator., type: str, required: true}
@@ -76,16 +77,20 @@ done:
 """
 
 MADE = Path("/var/lib/freehold/openwebui-accounts.json")
-"""Ids of the accounts and groups that this module made."""
+"""Ids of the accounts and groups that this module made, and the administrator's mail address."""
 
 # Runs as root in Open WebUI's own environment, with its settings, and reads the new password from standard input.
 _RESET = """
 import os, sys
 import bcrypt, psycopg
+mail, earlier = sys.argv[1:]
 hashed = bcrypt.hashpw(sys.stdin.read().encode(), bcrypt.gensalt()).decode()
 with psycopg.connect(os.environ["DATABASE_URL"], connect_timeout=10) as connection:
-    rows = connection.execute("UPDATE auth SET password = %s WHERE email = %s", (hashed, sys.argv[1])).rowcount
-sys.exit(0 if rows == 1 else "there is no account " + sys.argv[1])
+    if not connection.execute("SELECT 1 FROM auth WHERE email = %s", (mail,)).fetchone():
+        connection.execute("UPDATE auth SET email = %s WHERE email = %s", (mail, earlier))
+        connection.execute('UPDATE "user" SET email = %s WHERE email = %s', (mail, earlier))
+    rows = connection.execute("UPDATE auth SET password = %s WHERE email = %s", (hashed, mail)).rowcount
+sys.exit(0 if rows == 1 else "there is no account " + mail)
 """
 
 
@@ -126,28 +131,29 @@ class _OpenWebUI:
         pending.add(pending.FOLDER, "openwebui", [])
         return self.ask(method, path, body)
 
-    def sign_in(self) -> None:
-        """Become the administrator."""
+    def sign_in(self, earlier: str) -> None:
+        """Become the administrator, whose mail address was ``earlier`` at the last run."""
         login = {"email": self.module.params["admin_mail"], "password": self.module.params["admin_password"]}
         try:
             self.token = self.ask("POST", "/api/v1/auths/signin", login)["token"]
         except _RefusedError as refused:
             if refused.status not in (400, 401):
                 raise
-            self.done.append("password of the administrator")
+            self.done.append("address or password of the administrator")
             if self.module.check_mode:
                 return
-            self._set_password()
+            pending.add(pending.FOLDER, "openwebui", [])
+            self._set_password(earlier)
             self.token = self.ask("POST", "/api/v1/auths/signin", login)["token"]
 
-    def _set_password(self) -> None:
+    def _set_password(self, earlier: str) -> None:
         settings = dict(
             line.split("=", 1)
             for line in Path("/etc/openwebui/secrets.env").read_text(encoding="utf-8").splitlines()
             if "=" in line and not line.startswith("#")
         )
         answer = subprocess.run(
-            ["/opt/openwebui/bin/python", "-c", _RESET, self.module.params["admin_mail"]],
+            ["/opt/openwebui/bin/python", "-c", _RESET, self.module.params["admin_mail"], earlier],
             input=self.module.params["admin_password"],
             capture_output=True,
             text=True,
@@ -173,7 +179,7 @@ class _OpenWebUI:
 
 
 def _groups(
-    server: _OpenWebUI, wanted: list[dict[str, Any]], made: dict[str, list[str]]
+    server: _OpenWebUI, wanted: list[dict[str, Any]], made: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """Bring the groups about; all wanted groups by name."""
     found = {group["name"]: group for group in server.ask("GET", "/api/v1/groups/")}
@@ -204,7 +210,7 @@ def _accounts(
     server: _OpenWebUI,
     wanted: list[dict[str, Any]],
     groups: dict[str, dict[str, Any]],
-    made: dict[str, list[str]],
+    made: dict[str, Any],
 ) -> None:
     found = server.users()
     for user in wanted:
@@ -239,22 +245,22 @@ def _membership(
     server.make(f"{verb} {mail} to group {name}", "POST", path, {"user_ids": [user.get("id")]})
 
 
-def _made() -> dict[str, list[str]]:
+def _made() -> dict[str, Any]:
     try:
         found = json.loads(MADE.read_text(encoding="utf-8"))
     except FileNotFoundError:
         found = {}
-    return {"users": found.get("users", []), "groups": found.get("groups", [])}
+    return {"users": [], "groups": [], "admin": ""} | found
 
 
-def _keep(server: _OpenWebUI, made: dict[str, list[str]], kind: str, new: dict[str, Any]) -> None:
+def _keep(server: _OpenWebUI, made: dict[str, Any], kind: str, new: dict[str, Any]) -> None:
     """Remember at once what was made: a run that is cut off later must still know it as ours."""
     if not server.module.check_mode:
         made[kind].append(new["id"])
         _remember(made)
 
 
-def _remember(made: dict[str, list[str]]) -> None:
+def _remember(made: dict[str, Any]) -> None:
     MADE.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     new = MADE.with_suffix(".new")
     new.write_text(json.dumps(made, indent=1), encoding="utf-8")
@@ -264,10 +270,13 @@ def _remember(made: dict[str, list[str]]) -> None:
 
 def _apply(server: _OpenWebUI) -> None:
     module = server.module
-    server.sign_in()
+    made = _made()
+    server.sign_in(made["admin"])
     if module.check_mode and not server.token:
         return
-    made = _made()
+    if made["admin"] != module.params["admin_mail"] and not module.check_mode:
+        made["admin"] = module.params["admin_mail"]
+        _remember(made)
     try:
         groups = _groups(server, module.params["groups"], made)
         _accounts(server, module.params["users"], groups, made)
