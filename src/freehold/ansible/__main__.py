@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from freehold import resources
 from freehold.ansible.request import Request
+from freehold.masking import Masked
 from freehold.parent import die_with_parent
 
 EVENTS_DESCRIPTOR = "FREEHOLD_EVENTS_FD"
@@ -28,6 +29,9 @@ def main() -> int:
         return 2
     _prepare_environment(events=_take_stdout())
     _hand_over(request)
+    values = [str(value) for entries in request.secrets.values() for value in entries.values()]
+    sys.stdout = Masked(sys.stdout, values)
+    sys.stderr = Masked(sys.stderr, values)
     # Ansible reads its configuration when it is imported.
     from ansible.cli.playbook import PlaybookCLI
 

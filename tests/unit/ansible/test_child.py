@@ -46,6 +46,21 @@ def test_a_failure_says_why_and_hides_secrets(play: Play) -> None:
     assert run.of("Say too much") == ["started", "failed"]
     assert "it was ********" in run.events[-1].message
     assert PASSWORD not in run.raw
+    assert "it was ********" in run.output
+    assert PASSWORD not in run.output
+
+
+def test_no_line_of_a_private_key_is_shown(play: Play) -> None:
+    key = "-----BEGIN KEY-----\nfirst-line-of-the-key\nsecond-line-of-the-key\n-----END KEY-----\n"
+    run = play(
+        "- ansible.builtin.debug:\n    msg: \"{{ lookup('freehold.stack.secret', 'freehold.ssh_key') }}\"\n",
+        secrets={"freehold": {"ssh_key": key}},
+        verbosity=4,
+    )
+
+    assert run.code == 0
+    assert "********" in run.output
+    assert "line-of-the-key" not in run.output
 
 
 def test_a_request_that_is_none_shows_no_secret(play: Play) -> None:

@@ -33,8 +33,9 @@ def test_broken(this_host, nothing):
 RUN = """
 import os, sys
 import pytest
-from freehold.run.proof.child import _Masked, _Reporter
-masked = _Masked(sys.stderr, ["a-secret-of-a-host"])
+from freehold.masking import Masked
+from freehold.run.proof.child import _Reporter
+masked = Masked(sys.stderr, ["a-secret-of-a-host"])
 sys.exit(pytest.main(sys.argv[1:], plugins=[_Reporter(os.fdopen(os.dup(1), "w"), masked)]))
 """
 

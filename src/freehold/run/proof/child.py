@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -19,9 +18,8 @@ import pytest
 from freehold import resources
 from freehold.events import Event, Stage, Status
 from freehold.layout.types import Layout
+from freehold.masking import Masked
 from freehold.run.proof.report import HOST_PROPERTY
-
-_MASK = "********"
 
 
 @dataclass(frozen=True)
@@ -57,30 +55,10 @@ def targets(layout: Layout, module: str) -> list[str]:
     return [host.name for host in layout.hosts if name == "base" or name in host.services]
 
 
-class _Masked:
-    """A text stream that never shows a secret."""
-
-    def __init__(self, stream: IO[str], values: Iterable[str]) -> None:
-        self._stream = stream
-        self._values = sorted((value for value in values if len(value) >= 8), key=len, reverse=True)
-
-    def write(self, text: str) -> int:
-        self._stream.write(self.mask(text))
-        return len(text)
-
-    def mask(self, text: str) -> str:
-        for value in self._values:
-            text = text.replace(value, _MASK)
-        return text
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
 class _Reporter:
     """Turns pytest's reports into events."""
 
-    def __init__(self, out: IO[str], masked: _Masked) -> None:
+    def __init__(self, out: IO[str], masked: Masked) -> None:
         self._out = out
         self._masked = masked
 
@@ -128,7 +106,7 @@ def main() -> int:
     )
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    masked = _Masked(sys.stderr, _session.secrets.values())
+    masked = Masked(sys.stderr, _session.secrets.values())
     sys.stdout = sys.stderr = masked
     services = {service.name for service in _session.layout.services}
     modules = [resources.host_tests() / f"test_{name}.py" for name in ("base", *sorted(services))]
