@@ -10,6 +10,7 @@ from pyinfra import host
 from pyinfra.operations import server
 
 from freehold.pyinfra.system import (
+    APT,
     Directory,
     File,
     Link,
@@ -17,6 +18,7 @@ from freehold.pyinfra.system import (
     handlers,
     keep_reachable,
     manifest,
+    no_own_archives,
     only_own_archives,
     packages,
     plain,
@@ -51,7 +53,13 @@ def base(template: str, **variables: object) -> str:
 
 
 archives = (
-    [File("/etc/apt/sources.list.d/freehold.sources", base("apt.sources", mirror=mirror, codename=codename))]
+    [
+        File(
+            "/etc/apt/sources.list.d/freehold.sources",
+            base("apt.sources", mirror=mirror, codename=codename),
+            handler="archives",
+        )
+    ]
     if mirror
     else []
 )
@@ -110,13 +118,17 @@ keep_reachable(
 )
 if archives:
     tree(name="Package archives", entries=archives)
-    only_own_archives(name="No other package archives")
+    only_own_archives(name="No other package archives", handler="archives")
+else:
+    no_own_archives(name="Package archives of the template", handler="archives")
 packages(name="Python, firewall, upgrades", names=needed)
 server.group(name="Group that owns passed GPUs", group="gpu", gid=2107)
 tree(name="Configuration", entries=configuration)
 handlers(
     name="Apply what changed",
     commands={
+        # what is in none of the new lists must not pass for something that can be installed
+        "archives": f"{APT} update",
         "locale": "locale-gen >/dev/null",
         "certificates": "update-ca-certificates >/dev/null",
         "journald": "systemctl restart systemd-journald",

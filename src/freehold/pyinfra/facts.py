@@ -112,16 +112,23 @@ class InstalledPackages(FactBase[set[str]]):
         return {name for name, *status in rows if status in (["installed"], [])}
 
 
+ARCHIVES = "/etc/apt/sources.list.d"
+"""Where lists of package archives lie."""
+
+ASIDE = ".freehold.disabled"
+"""Ending of a list of package archives that was put aside; apt passes over ``.disabled`` in silence."""
+
+
 class ArchiveFiles(FactBase[list[str]]):
-    """Files that name package archives."""
+    """Files that name package archives, and those that were put aside (:data:`ASIDE`)."""
 
     default = list
 
     @override
     def command(self) -> StringCommand:
-        folder = "/etc/apt/sources.list.d"
         return StringCommand(
-            f"ls -d /etc/apt/sources.list {folder}/*.list {folder}/*.sources 2>/dev/null || true"
+            f"ls -d /etc/apt/sources.list {ARCHIVES}/*.list {ARCHIVES}/*.sources"
+            f" /etc/apt/*{ASIDE} {ARCHIVES}/*{ASIDE} 2>/dev/null || true"
         )
 
     @override

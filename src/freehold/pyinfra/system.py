@@ -23,6 +23,8 @@ from pyinfra import host
 from pyinfra.api import HiddenValue, QuoteString, StringCommand, operation
 
 from freehold.pyinfra.facts import (
+    ARCHIVES,
+    ASIDE,
     FIREWALL_APPLIED,
     FIREWALL_IN_FORCE,
     MANIFEST,
@@ -39,7 +41,7 @@ from freehold.pyinfra.facts import (
     UnitStates,
 )
 
-_APT = "DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300"
+APT = "DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300"
 
 
 @dataclass(frozen=True)
@@ -178,11 +180,33 @@ def handlers(commands: Mapping[str, str]) -> Iterator[StringCommand]:
 
 
 @operation()
-def only_own_archives() -> Iterator[StringCommand]:
-    """Remove every list of package archives whose file name does not begin with ``freehold``."""
+def only_own_archives(handler: str) -> Iterator[StringCommand]:
+    """Put every list of package archives aside whose file name does not begin with ``freehold``.
+
+    + handler: what must run after a change
+    """
     for path in host.get_fact(ArchiveFiles):
-        if not path.rsplit("/", 1)[-1].startswith("freehold"):
-            yield StringCommand("rm", QuoteString(path))
+        if not path.endswith(ASIDE) and not _is_own(path):
+            yield _script(f"put {path} aside", _NOTE + 'mv -f "$1" "$2"', path, path + ASIDE, handler=handler)
+
+
+@operation()
+def no_own_archives(handler: str) -> Iterator[StringCommand]:
+    """Bring the lists of package archives back that were put aside, and remove ours.
+
+    + handler: what must run after a change
+    """
+    there = host.get_fact(ArchiveFiles)
+    for path in (path for path in there if path.endswith(ASIDE)):
+        before = path.removesuffix(ASIDE)
+        yield _script(f"put {before} back", _NOTE + 'mv -f "$1" "$2"', path, before, handler=handler)
+    own = f"{ARCHIVES}/freehold.sources"
+    if own in there and any(not _is_own(path) for path in there):
+        yield _script(f"remove {own}", _NOTE + 'rm -f "$1"', own, handler=handler)
+
+
+def _is_own(path: str) -> bool:
+    return path.rsplit("/", 1)[-1].startswith("freehold")
 
 
 @operation()
@@ -197,7 +221,7 @@ def packages(names: Sequence[str], timeout: int = 900) -> Iterator[StringCommand
     if interrupted:
         # apt waits until nobody else is at work, which dpkg alone does not
         yield StringCommand(
-            f"{_APT} check >/dev/null 2>&1; DEBIAN_FRONTEND=noninteractive dpkg --force-confdef --force-confold --configure -a",
+            f"{APT} check >/dev/null 2>&1; DEBIAN_FRONTEND=noninteractive dpkg --force-confdef --force-confold --configure -a",
             _timeout=timeout,
         )
     missing = [name for name in names if name not in installed]
@@ -205,9 +229,9 @@ def packages(names: Sequence[str], timeout: int = 900) -> Iterator[StringCommand
         if not interrupted:
             host.noop("all packages are installed")
         return
-    yield StringCommand(f"{_APT} -o Acquire::Retries=3 update", _timeout=timeout)
+    yield StringCommand(f"{APT} -o Acquire::Retries=3 update", _timeout=timeout)
     yield StringCommand(
-        f"{_APT} install --no-install-recommends -y", *map(QuoteString, missing), _timeout=timeout
+        f"{APT} install --no-install-recommends -y", *map(QuoteString, missing), _timeout=timeout
     )
 
 

@@ -99,15 +99,31 @@ def test_packages_that_a_cut_off_run_left_half_installed_are_finished_first(comm
     assert [command.rsplit(" ", 1)[-1] for command in missing[1:]] == ["update", "nftables"]
 
 
-def test_a_mirror_is_the_only_archive(commands: Commands) -> None:
-    there = [
-        "/etc/apt/sources.list",
-        "/etc/apt/sources.list.d/0000debian.sources",
-        "/etc/apt/sources.list.d/freehold.sources",
-    ]
+SOURCES = "/etc/apt/sources.list.d"
 
-    assert commands(system.only_own_archives, {"ls -d": there}) == [f"rm {path}" for path in there[:2]]
-    assert commands(system.only_own_archives, {"ls -d": there[2:]}) == []
+
+def test_a_mirror_is_the_only_archive(commands: Commands) -> None:
+    there = ["/etc/apt/sources.list", f"{SOURCES}/0000debian.sources", f"{SOURCES}/freehold.sources"]
+
+    shown = commands(system.only_own_archives, {"ls -d": there}, handler="archives")
+
+    assert shown == [f"put {path} aside" for path in there[:2]]
+    assert commands(system.only_own_archives, {"ls -d": there[2:]}, handler="archives") == []
+
+
+def test_without_a_mirror_the_archives_of_the_template_are_back(commands: Commands) -> None:
+    aside = [f"{SOURCES}/0000debian.sources.freehold.disabled"]
+    own = f"{SOURCES}/freehold.sources"
+
+    def shown(*there: str) -> list[str]:
+        return commands(system.no_own_archives, {"ls -d": list(there)}, handler="archives")
+
+    assert shown(own, *aside) == [f"put {SOURCES}/0000debian.sources back", f"remove {own}"]
+    # a run that was cut off between the two
+    assert shown(f"{SOURCES}/0000debian.sources", own) == [f"remove {own}"]
+    assert shown(f"{SOURCES}/0000debian.sources") == []
+    # nothing to go back to: a host without any archive could install nothing
+    assert shown(own) == []
 
 
 def unit(name: str, load: str, active: str, file: str) -> list[str]:
