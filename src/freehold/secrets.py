@@ -105,6 +105,8 @@ class Secrets:
         file = directory / SECRETS_FILE
         if not file.exists():
             return cls(file, client, None, {})
+        with file.open("rb"):
+            pass  # a file of another user is named before a key is looked for
         key = vault.find_key(client)
         if key is None:
             raise SecretsKeyError(

@@ -26,7 +26,7 @@ from freehold.errors import ExitCode
 
 
 def init(
-    client: Annotated[str, typer.Argument(help="Short name of the client, such as acme.")],
+    client: Annotated[str, typer.Argument(metavar="CLIENT", help="Short name of the client, such as acme.")],
     endpoint: Annotated[
         str | None, typer.Option(help="The Proxmox VE node: its address, or https://host:8006.")
     ] = None,
@@ -58,7 +58,12 @@ def init(
     ] = False,
     debug: DebugOption = False,
 ) -> None:
-    """Write a client's stack file: asks for what cannot be guessed, makes the API token, probes the node for the rest."""
+    """Write a client's stack file: asks for what cannot be guessed, makes the API token, probes the node for the rest.
+
+    Writes inventory/CLIENT/stack.yml and secrets.yml here; makes a role, a pool, a user and a token on the node.
+
+    Example: freehold init acme --endpoint 192.168.10.5
+    """
     from freehold.cli.ask import Answers
     from freehold.run.init import Wishes
     from freehold.run.init import init as run_init
@@ -95,7 +100,12 @@ def prepare(
     ] = False,
     debug: DebugOption = False,
 ) -> None:
-    """Make the least-privilege role, pool, user and API token on the node, as root, once."""
+    """Make the least-privilege role, pool, user and API token on the node, as root, once.
+
+    What is there already stays. Root comes over SSH, with --password, or by proxmox.root_password_command.
+
+    Example: freehold prepare acme --password
+    """
     from freehold.run.context import Client
     from freehold.run.prepare import prepare as run_prepare
 
@@ -122,7 +132,12 @@ def check(
     as_document: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Can it work? Looks at the API, privileges, storages, bridges, GPUs and root access; touches nothing."""
+    """Can it work? Looks at the API, privileges, storages, bridges, GPUs and root access; touches nothing.
+
+    Ends with 0 when all is there, and with 2 when something is missing.
+
+    Example: freehold check acme
+    """
     from freehold.run import check as run_check
     from freehold.run.context import Client
 
@@ -162,7 +177,12 @@ def plan(
     as_document: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show what would change, with the old and the new value of every option; touches nothing."""
+    """Show what would change, with the old and the new value of every option; touches nothing.
+
+    Ends with 2 when a change is impossible in place, and with --detailed-exitcode with 3 when changes are pending.
+
+    Example: freehold plan acme --prune --detailed-exitcode
+    """
     from freehold.run import plan as run_plan
     from freehold.run.context import Client
 
@@ -196,12 +216,22 @@ def up(
     verbose: Annotated[
         int,
         typer.Option(
-            "--verbose", "-v", count=True, help="Show every step and the engines' own output; -vv more."
+            "--verbose",
+            "-v",
+            count=True,
+            show_default=False,
+            help="Show every step and the engines' own output; -vv more.",
         ),
     ] = 0,
     debug: DebugOption = False,
 ) -> None:
-    """Bring the stack up: containers, base system, services, proof. Run it again at any time: it goes on, or changes nothing."""
+    """Bring the stack up: containers, base system, services, proof. Run it again at any time: it goes on, or changes nothing.
+
+    Touches this client's containers alone, and on the node: container templates and the unit for GPU device nodes.
+    Each run leaves a folder in inventory/CLIENT/runs. Ends with 1 when a stage or a check of the proof failed.
+
+    Example: freehold up acme --only openwebui
+    """
     from freehold.events import Stage
     from freehold.run.context import Client
     from freehold.run.up import Options
@@ -230,7 +260,12 @@ def verify(
     verbose: VerboseOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Prove every host as it is now, with a report as JUnit XML and as a web page; changes nothing."""
+    """Prove every host as it is now, with a report as JUnit XML and as a web page; changes nothing.
+
+    Ends with 1 when a check failed. The report lies in inventory/CLIENT/runs.
+
+    Example: freehold verify acme --only postgres
+    """
     from freehold.run.context import Client
     from freehold.run.verify import verify as run_verify
 
@@ -247,7 +282,10 @@ def status(
     as_document: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show what runs where, as Proxmox VE says it; changes nothing."""
+    """Show what runs where, as Proxmox VE says it; changes nothing.
+
+    Example: freehold status acme --json
+    """
     from freehold.run.context import Client
     from freehold.run.status import status as run_status
 
@@ -285,7 +323,12 @@ def down(
     verbose: VerboseOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Remove the client's containers with their data; asks for the client's name. Nothing of others is touched."""
+    """Remove the client's containers with their data; asks for the client's name. Nothing of others is touched.
+
+    The stack file, the secrets, the token and the pool stay. With --only, the containers of that one service go.
+
+    Example: freehold down acme --confirm acme
+    """
     from freehold.run import down as run_down
     from freehold.run.context import Client
 

@@ -34,7 +34,10 @@ def stack(
     as_document: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show a client's stack with everything filled in: defaults, inventory/defaults.yml, stack.yml."""
+    """Show a client's stack with everything filled in: defaults, inventory/defaults.yml, stack.yml.
+
+    Example: freehold show stack acme --origin
+    """
     from freehold.schema.load import load_stack
 
     with errors(debug=debug, as_json_lines=as_document):
@@ -64,7 +67,10 @@ def layout(
     as_document: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show the hosts that a stack becomes: addresses, VMIDs, sizes, services, GPUs."""
+    """Show the hosts that a stack becomes: addresses, VMIDs, sizes, GPUs.
+
+    Example: freehold show layout acme --only openwebui
+    """
     from freehold.layout.compute import load_layout
 
     with errors(debug=debug, as_json_lines=as_document):
@@ -99,7 +105,10 @@ def layout(
 
 @show.command()
 def schema() -> None:
-    """Print the JSON schema of stack files, for completion in an editor."""
+    """Print the JSON schema of stack files, for completion in an editor.
+
+    Example: freehold show schema > inventory/stack.schema.json
+    """
     from freehold.layout.json_schema import stack_json_schema
 
     as_json(stack_json_schema())

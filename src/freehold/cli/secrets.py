@@ -21,11 +21,15 @@ app = typer.Typer(
 def show(
     client: ClientArgument,
     name: Annotated[
-        str | None, typer.Argument(help="Name, such as openwebui.admin_password; without it, all names.")
+        str | None,
+        typer.Argument(metavar="NAME", help="Name, such as openwebui.admin_password; without it, all names."),
     ] = None,
     debug: DebugOption = False,
 ) -> None:
-    """Print one secret, or the names of all."""
+    """Print one secret, or the names of all.
+
+    Example: freehold secrets show acme openwebui.admin_password
+    """
     from freehold.run.context import Client
 
     with errors(debug=debug):
@@ -40,10 +44,13 @@ def show(
 @app.command()
 def rotate(
     client: ClientArgument,
-    name: Annotated[str, typer.Argument(help="Name, such as postgres.superuser_password.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name, such as postgres.superuser_password.")],
     debug: DebugOption = False,
 ) -> None:
-    """Make one secret anew. The services get it with the next `freehold up`."""
+    """Make one secret anew. The services get it with the next `freehold up`.
+
+    Example: freehold secrets rotate acme openwebui.admin_password
+    """
     from freehold.catalog import services as catalog
     from freehold.run.context import SSH_KEY, TOKEN_SECRET, Client
 
@@ -69,7 +76,12 @@ def rekey(
     key_file: Annotated[Path, typer.Option("--new-key-file", help="File whose content is the new key.")],
     debug: DebugOption = False,
 ) -> None:
-    """Encrypt the secrets with another key."""
+    """Encrypt the secrets with another key.
+
+    Freehold's own key file holds the new key from then on; a key that you keep elsewhere is yours to replace.
+
+    Example: freehold secrets rekey acme --new-key-file new.key
+    """
     from freehold.run.context import Client
     from freehold.vault import KEY_COMMAND, KEY_FILE, KEY_VALUE
 
