@@ -183,7 +183,10 @@ def _mounts(spec: ContainerSpec, guest: ObservedGuest, found: Difference, *, pru
         option = by_path.pop(wanted.path, None)
         if option is None:
             option = next(free)
-            found.token.put(option, None, propstrings.render(option, desired.volume(wanted)))
+            if unused := propstrings.numbered(guest.config, "unused"):
+                found.impossible.append(_detached(guest.vmid, option, unused, wanted))
+            else:
+                found.token.put(option, None, propstrings.render(option, desired.volume(wanted)))
             continue
         old = observed[option]
         if desired.is_bind(old):
@@ -229,6 +232,20 @@ def _volume(
         )
     else:
         _mount_options(option, old, new, guest, found.token)
+
+
+def _detached(vmid: int, option: str, unused: Mapping[str, str], wanted: VolumeSpec) -> FieldDiff:
+    """A wanted volume where detached ones lie about: an empty one in its place would hide the data of before."""
+    name, first = next(iter(unused.items()))
+    return FieldDiff(
+        field=option,
+        old=f"detached: {', '.join(unused.values())}",
+        new=f"a volume at {wanted.path}",
+        effect=Effect.IMPOSSIBLE,
+        remedy=f"If a detached volume holds the data of {wanted.path}, attach it on the node:"
+        f" `pct set {vmid} --{option} {first},mp={wanted.path}`. If none does, destroy them:"
+        f" `pct set {vmid} --delete {name}`. Then run again.",
+    )
 
 
 def _other_kind(vmid: int, option: str, old: Mapping[str, str], new: str) -> FieldDiff:

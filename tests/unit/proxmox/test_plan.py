@@ -294,3 +294,16 @@ def test_creation_sends_what_a_token_may_and_always_says_unprivileged() -> None:
         "dev0": "/dev/kfd",
     }
     assert "start" not in params
+
+
+def test_a_volume_that_was_detached_by_hand_is_not_replaced_by_an_empty_one() -> None:
+    found = {"mp0": "", "unused0": "guests:1000/vm-1000-disk-1.raw"}
+    ((_, diff),) = planned(SPEC, guest(found)).impossible
+    assert (diff.field, diff.effect) == ("mp0", Effect.IMPOSSIBLE)
+    assert "vm-1000-disk-1.raw" in str(diff.old)
+    assert "pct set 1000 --mp0 guests:1000/vm-1000-disk-1.raw,mp=/data" in str(diff.remedy)
+    assert "pct set 1000 --delete unused0" in str(diff.remedy)
+
+
+def test_a_volume_that_is_gone_is_made_anew() -> None:
+    assert only(planned(SPEC, guest({"mp0": ""}))).calls[0].params["mp0"] == "guests:8,backup=1,mp=/data"
