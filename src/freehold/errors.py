@@ -20,7 +20,7 @@ class ExitCode(IntEnum):
     BAD_INPUT = 2
     """The input is wrong; nothing was touched."""
     PENDING = 3
-    """Drift was found, or changes are pending (``plan --detailed-exitcode``, ``drift``)."""
+    """Changes are pending (``plan --detailed-exitcode``)."""
 
 
 class FreeholdError(Exception):
