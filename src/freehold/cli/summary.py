@@ -37,7 +37,9 @@ def plan(console: Console, made: Plan, *, api_calls: int) -> None:
     for note in made.notes:
         console.print(f"note: {note}", style="dim", markup=False, highlight=False)
     guests = len({change.vmid for change in made.changes if change.actionable})
-    if made.empty:
+    if made.empty and made.impossible:
+        pass  # the error that follows says it
+    elif made.empty:
         console.print("Nothing to change: the containers are as the stack wants them.", style="green")
     else:
         what = "1 container" if guests == 1 else f"{guests} containers"

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ import typer
 
 from freehold import __version__
 from freehold.errors import BadInputError, FreeholdError
+from freehold.proxmox.changes import Action, Change, Effect, FieldDiff, Phase, Plan
 from freehold.run.context import Client
 
 from .conftest import Cli
@@ -136,6 +138,30 @@ def test_machines_get_json_from_every_command_that_fails(cli: Cli, command: tupl
     assert said.code == 2
     assert said.err == ""
     assert json.loads(said.out)["error"] == "StackError"
+
+
+def test_an_impossible_plan_is_one_document(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    diff = FieldDiff(field="rootfs", old="8G", new="4G", effect=Effect.IMPOSSIBLE, remedy="Make it anew")
+    change = Change(
+        action=Action.UPDATE, phase=Phase.CONFIGURE, node="pve", vmid=1010, host="acme-caddy", diffs=(diff,)
+    )
+    made = Plan(client="acme", changes=(change,))
+    monkeypatch.setattr(Client, "open", lambda *_: SimpleNamespace(api=SimpleNamespace(calls=3)))
+    monkeypatch.setattr("freehold.run.plan.plan", lambda *_, **__: (made, None))
+    said = cli("plan", "acme", "--json")
+    assert said.code == 2
+    assert said.err == ""
+    assert json.loads(said.out)["changes"][0]["diffs"][0]["remedy"] == "Make it anew"
+
+
+def test_machines_remove_nothing_without_the_clients_name(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    change = Change(action=Action.DESTROY, phase=Phase.CONFIGURE, node="pve", vmid=1010, host="acme-caddy")
+    client = SimpleNamespace(stack=SimpleNamespace(client="acme"))
+    monkeypatch.setattr(Client, "open", lambda *_: client)
+    monkeypatch.setattr("freehold.run.down.what_goes", lambda _: Plan(client="acme", changes=(change,)))
+    said = cli("down", "acme", "--json")
+    assert said.code == 2
+    assert "--confirm acme" in json.loads(said.out)["remedy"]
 
 
 def test_a_fault_of_ours_is_json_too(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,6 +82,14 @@ def test_an_empty_plan_says_so() -> None:
     assert "Nothing to change" in text_of(screen)
 
 
+def test_a_plan_with_nothing_but_the_impossible_does_not_say_that_all_is_well() -> None:
+    screen = console()
+    diff = FieldDiff(field="rootfs", old="8G", new="4G", effect=Effect.IMPOSSIBLE, remedy="Make it anew")
+    show.plan(screen, Plan(client="acme", changes=(change(Action.UPDATE, diff, calls=()),)), api_calls=3)
+    assert "Make it anew" in text_of(screen)
+    assert "Nothing to change" not in text_of(screen)
+
+
 def summary(**changes: object) -> Summary:
     values: dict[str, object] = {
         "client": "acme",
