@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from freehold.cli.console import ClientArgument, DebugOption, errors, out
+from freehold.cli.console import ClientArgument, DebugOption, err, errors, out
 from freehold.errors import BadInputError
 
 app = typer.Typer(
@@ -35,8 +35,14 @@ def show(
     with errors(debug=debug):
         secrets = Client.open(client).secrets
         if name is None:
-            for known in sorted(secrets.all_values()):
+            names = sorted(secrets.all_values())
+            for known in names:
                 typer.echo(known)
+            if not names:
+                err.print(
+                    f"{client} has no secrets yet: freehold prepare and freehold up make them.",
+                    highlight=False,
+                )
             return
         typer.echo(secrets.get(name))
 
