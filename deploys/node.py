@@ -7,7 +7,7 @@ Nothing is installed on the node: it keeps its own tools, and its drivers are it
 
 from pyinfra import host
 
-from freehold.pyinfra.node import no_unit, nvidia_minors, template
+from freehold.pyinfra.node import no_gpu_unit, nvidia_minors, template
 from freehold.pyinfra.system import File, handlers, tree, units
 from freehold.render import render
 
@@ -37,4 +37,9 @@ if devices:
     )
     units(name="GPU device nodes at boot", running=[unit])
 else:
-    no_unit(name="No unit for GPU device nodes", unit=unit)
+    no_gpu_unit(
+        name="No unit for GPU device nodes",
+        unit=unit,
+        client=layout.client,
+        vmids=[guest.vmid for guest in layout.hosts],
+    )

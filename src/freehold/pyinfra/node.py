@@ -11,6 +11,7 @@ from pyinfra.api import FactBase, QuoteString, StringCommand, operation
 from typing_extensions import override
 
 from freehold.proxmox.changes import RootStep
+from freehold.proxmox.spec import client_tag
 from freehold.proxmox.templates import newest
 from freehold.pyinfra.facts import PathStates
 from freehold.pyinfra.system import fail
@@ -61,6 +62,27 @@ class ConfigDigest(FactBase[str]):
         return found.group(1) if found else ""
 
 
+class WithDevices(FactBase[set[int]]):
+    """VMIDs of a client's containers on this node to which device nodes are passed."""
+
+    default = set
+
+    @override
+    def command(self, client: str) -> StringCommand:
+        tagged = rf"^tags:.*\b{client_tag(client)}\(;\|$\)"
+        return StringCommand(
+            "grep",
+            "-ls",
+            QuoteString(tagged),
+            "/etc/pve/lxc/*.conf",
+            "| xargs -r grep -l '^dev[0-9]' || true",
+        )
+
+    @override
+    def process(self, output: list[str]) -> set[int]:
+        return {int(line.rsplit("/", 1)[-1].removesuffix(".conf")) for line in output if line}
+
+
 @operation()
 def template(storage: str, system: str) -> Iterator[StringCommand]:
     """Download the newest standard template of a system, unless the storage has one of it.
@@ -100,19 +122,23 @@ def root_steps(steps: Sequence[RootStep]) -> Iterator[StringCommand]:
 
 
 @operation()
-def no_unit(unit: str) -> Iterator[StringCommand]:
-    """Stop and remove a unit of ours that is not wanted any more.
+def no_gpu_unit(unit: str, client: str, vmids: Sequence[int]) -> Iterator[StringCommand]:
+    """Stop and remove the unit for GPU device nodes, unless a container that the stack left out still has devices.
 
     + unit: name of the unit below ``/etc/systemd/system``
+    + client: name of the client
+    + vmids: containers of the stack; none of them has devices from now on
     """
     path = f"/etc/systemd/system/{unit}"
     if path not in host.get_fact(PathStates, paths=[path]):
         host.noop(f"there is no {unit}")
-        return
-    yield StringCommand(
-        f"systemctl disable --now {unit} 2>&1; rm -f {path} && systemctl daemon-reload"
-        f" && {{ systemctl reset-failed {unit} 2>/dev/null || true; }}"
-    )
+    elif left := host.get_fact(WithDevices, client=client) - set(vmids):
+        host.noop(f"{unit} stays for {', '.join(map(str, sorted(left)))}")
+    else:
+        yield StringCommand(
+            f"systemctl disable --now {unit} 2>&1; rm -f {path} && systemctl daemon-reload"
+            f" && {{ systemctl reset-failed {unit} 2>/dev/null || true; }}"
+        )
 
 
 def nvidia_minors(devices: Iterable[str]) -> list[int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 from freehold.proxmox.changes import RootStep
 from freehold.pyinfra import node
@@ -53,15 +55,43 @@ def test_root_steps_carry_the_digest_of_the_moment(commands: Commands) -> None:
     assert shown == ["pct set 1060 --dev0 /dev/nvidia0,gid=2107,mode=0660 --digest abc123"]
 
 
+UNIT = "freehold-gpu-acme.service"
+THERE = {"/etc/systemd/system/freehold-gpu": [f"/etc/systemd/system/{UNIT}\tfile\t644\troot\troot\t00"]}
+
+
 def test_a_unit_that_is_not_wanted_any_more_goes(commands: Commands) -> None:
-    unit = "freehold-gpu-acme.service"
-    there = {"/etc/systemd/system/freehold-gpu": [f"/etc/systemd/system/{unit}\tfile\t644\troot\troot\t00"]}
+    (shown,) = commands(node.no_gpu_unit, THERE, unit=UNIT, client="acme", vmids=[1060])
 
-    (shown,) = commands(node.no_unit, there, unit=unit)
+    assert f"systemctl disable --now {UNIT}" in shown
+    assert f"rm -f /etc/systemd/system/{UNIT}" in shown
+    assert commands(node.no_gpu_unit, {}, unit=UNIT, client="acme", vmids=[]) == []
 
-    assert f"systemctl disable --now {unit}" in shown
-    assert f"rm -f /etc/systemd/system/{unit}" in shown
-    assert commands(node.no_unit, {}, unit=unit) == []
+
+def test_a_unit_stays_for_a_container_that_was_left_out_of_the_stack(commands: Commands) -> None:
+    """It stays until it is pruned, and could not start after a boot of the node without its device nodes."""
+    of_1060 = THERE | {"/etc/pve/lxc": ["/etc/pve/lxc/1060.conf"]}
+
+    assert commands(node.no_gpu_unit, of_1060, unit=UNIT, client="acme", vmids=[1010]) == []
+    # in the stack, but without a GPU from now on: its devices go in this same run
+    assert len(commands(node.no_gpu_unit, of_1060, unit=UNIT, client="acme", vmids=[1010, 1060])) == 1
+
+
+def test_containers_with_devices_are_those_of_the_client(tmp_path: Path) -> None:
+    """The command runs for real over files as Proxmox VE writes them."""
+    for vmid, tags, more in [
+        (1010, "client-acme;freehold", "dev0: /dev/nvidia0"),
+        (1020, "client-acme;freehold", "memory: 512"),
+        (1030, "client-acme2;freehold", "dev0: /dev/nvidia0"),
+        (1040, "a;client-acme", "dev12: /dev/nvidia0"),
+    ]:
+        (tmp_path / f"{vmid}.conf").write_text(f"arch: amd64\n{more}\ntags: {tags}\n")
+    command = node.WithDevices().command("acme").get_raw_value().replace("/etc/pve/lxc", str(tmp_path))
+
+    output = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+
+    assert node.WithDevices().process(output.stdout.splitlines()) == {1010, 1040}
+    nothing = command.replace(str(tmp_path), f"{tmp_path}/none")
+    assert subprocess.run(["sh", "-c", nothing], capture_output=True, text=True, check=True).stdout == ""
 
 
 def test_minors_are_those_of_gpus() -> None:
