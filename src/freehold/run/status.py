@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from freehold.proxmox.errors import ForeignGuestError
+from freehold.proxmox.observe import observe
 from freehold.run import plan
 from freehold.run.context import Client
 
@@ -30,7 +32,12 @@ class HostState:
 
 def status(client: Client) -> list[HostState]:
     """The state of each host that the stack wants."""
-    _, observed = plan.plan(client)
+    try:
+        _, observed = plan.plan(client)
+    except ForeignGuestError:
+        # `check` and `plan` refuse then; what the client has can be shown all the same.
+        nodes = sorted({client.stack.proxmox.node, *client.stack.nodes})
+        observed = observe(client.api, [], owner=client.stack.client, pool=client.stack.pool, nodes=nodes)
     running = {
         (node, int(entry["vmid"])): entry
         for node in sorted({host.node for host in client.layout.hosts})
