@@ -26,6 +26,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
 from freehold.catalog.services import ServiceMeta
 from freehold.errors import FreeholdError
@@ -36,14 +37,14 @@ if TYPE_CHECKING:
 ENGINE_KEY = "api_key"
 """The secret of an engine that its users must show, where it has one of this name."""
 
-_LOOKUP = re.compile(r"\{\{ lookup\('freehold\.stack\.secret', '((?:[^'\\\s]|\\.)+)'\) \}\}")
+_LOOKUP = re.compile(r"\{\{ lookup\('freehold\.stack\.secret', '([^'\\\s]+)'\) \}\}")
 
 
 def lookup(secret: str) -> str:
     """The Ansible lookup of a secret, such as ``postgres.superuser``."""
-    # A mail address is part of a name here, and people may be called O'Brien.
-    quoted = re.sub(r"(['\\])", r"\\\1", secret)
-    return f"{{{{ lookup('freehold.stack.secret', '{quoted}') }}}}"
+    # A mail address is part of a name here, and people may be called O'Brien. Ansible takes a backslash before a quote for
+    # itself, so such characters are written as in an address of the web.
+    return f"{{{{ lookup('freehold.stack.secret', '{quote(secret, safe='@+')}') }}}}"
 
 
 def is_plain(text: str) -> bool:
@@ -58,7 +59,7 @@ def is_plain(text: str) -> bool:
 def looked_up(value: Any) -> set[str]:
     """Names of the secrets that a value looks up."""
     if isinstance(value, str):
-        return {re.sub(r"\\(.)", r"\1", quoted) for quoted in _LOOKUP.findall(value)}
+        return {unquote(quoted) for quoted in _LOOKUP.findall(value)}
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return {name for part in parts for name in looked_up(part)}
 

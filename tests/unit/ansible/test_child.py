@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from freehold.ansible.__main__ import arguments
 from freehold.ansible.request import Request
 from freehold.layout.types import Layout
+from freehold.layout.variables import looked_up, lookup
 
 from .conftest import SECRETS, Play
 
@@ -48,6 +52,18 @@ def test_a_failure_says_why_and_hides_secrets(play: Play) -> None:
     assert PASSWORD not in run.raw
     assert "it was ********" in run.output
     assert PASSWORD not in run.output
+
+
+def test_secrets_may_bear_any_mail_address(play: Play, tmp_path: Path) -> None:
+    name, target = "users.conan.o'brien\\\"{{x}}%@müller.example", tmp_path / "found"
+    run = play(
+        f"- ansible.builtin.copy:\n    content: {json.dumps(lookup(name))}\n    dest: {target}\n    mode: '0600'\n",
+        secrets={"users": {name.removeprefix("users."): PASSWORD}},
+    )
+
+    assert run.code == 0, run.output
+    assert target.read_text() == PASSWORD
+    assert looked_up(lookup(name)) == {name}
 
 
 def test_no_line_of_a_private_key_is_shown(play: Play) -> None:

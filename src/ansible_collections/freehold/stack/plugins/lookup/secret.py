@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import unquote
 
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
@@ -19,7 +20,9 @@ description:
   - The key is found as V(freehold) finds it, see C(docs/secrets.md).
 options:
   _terms:
-    description: Names such as C(openwebui.database_password), service and secret.
+    description:
+      - Names such as C(openwebui.database_password), service and secret. What is no letter, digit or one of C(@+._-) in a
+        name is written as in an address of the web, such as C(%27) for an apostrophe.
     required: true
     type: list
     elements: str
@@ -50,6 +53,6 @@ class LookupModule(LookupBase):
         """
         directory = (variables or {}).get("freehold_directory") or (variables or {}).get("inventory_dir")
         try:
-            return [context.secret(str(term), directory) for term in terms]
+            return [context.secret(unquote(str(term)), directory) for term in terms]
         except FreeholdError as error:
             raise AnsibleLookupError(context.explain(error)) from error
