@@ -280,6 +280,13 @@ def test_changes_of_a_running_container(guests: Machine) -> None:
     assert addresses["eth0"] == [f"{guests.address(108)}/24"]
     assert addresses["eth1"] == ["10.99.0.2/24"]
     assert "10.99.0.2/24" in guests.ssh(108, "cat /etc/network/interfaces")
+    shown = subprocess.check_output(
+        ["ip", "-j", "-6", "addr", "show", "scope", "link", "dev", f"{guests.network.bridge}v30"]
+    )
+    (bridge,) = (address["local"] for link in json.loads(shown) for address in link["addr_info"])
+    with socket.create_server(("::", 0), family=socket.AF_INET6) as door:
+        knock = f"timeout 3 bash -c 'exec 3<>/dev/tcp/{bridge}%eth1/{door.getsockname()[1]}' && echo opened"
+        assert "opened" not in guests.ssh(108, knock, check=False)
     del config["net1"]
     guests.backend.apply(replace(guest, config=config), frozenset({"net1"}), lambda _: None)
     assert [i.name for i in guests.backend.interfaces(107)] == ["lo", "eth0"]
