@@ -303,7 +303,9 @@ def test_tags_alone_make_no_container_the_clients(client: PveClient, root: PveCl
     assert [change.calls[0].path for change in plan([spec()], look(client, spec())).changes] == ["/pools"]
 
 
-def test_a_container_that_lost_its_tags_is_named_with_the_way_back(client: PveClient, root: PveClient) -> None:
+def test_a_container_that_lost_its_tags_is_named_with_the_way_back(
+    client: PveClient, root: PveClient
+) -> None:
     up(client, spec())
     root.call("PUT", "/nodes/pve/lxc/1000/config", {"tags": "mine"})
     with pytest.raises(errors.ForeignGuestError, match="pct set 1000 --tags 'freehold;client-acme'"):
