@@ -12,7 +12,6 @@ import os
 import re
 import stat
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wa
 
 from freehold.errors import FreeholdError
 from freehold.layout.types import Layout
+from freehold.vault import write_private
 
 _SCAN = 20.0
 """Seconds that one ``ssh-keyscan`` may take."""
@@ -102,18 +102,6 @@ def control_path(client: str) -> str:
     return f"{directory}/{hashlib.sha256(str(state_directory(client)).encode()).hexdigest()[:8]}-%C"
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` at once and readable by its owner alone."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-            handle.write(text)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
 @dataclass(frozen=True)
 class SshAccess:
     """The files that let this controller reach the client's hosts and nodes."""
@@ -134,9 +122,9 @@ def configure(layout: Layout, private_key: str) -> SshAccess:
         known_hosts=state / "known_hosts",
         pins=Path(layout.directory) / "known_hosts",
     )
-    write_private(access.key, private_key if private_key.endswith("\n") else private_key + "\n")
-    write_private(access.known_hosts, "".join(_known_lines(layout, access.pins)))
-    write_private(access.config, render_config(layout, access, control_path(layout.client)))
+    write_private(access.key, (private_key if private_key.endswith("\n") else private_key + "\n").encode())
+    write_private(access.known_hosts, "".join(_known_lines(layout, access.pins)).encode())
+    write_private(access.config, render_config(layout, access, control_path(layout.client)).encode())
     return access
 
 
@@ -216,7 +204,7 @@ def unpin(pins: Path, address: str) -> None:
 
 
 def _write_pins(pins: Path, lines: list[str]) -> None:
-    write_private(pins, "".join(line + "\n" for line in sorted(set(lines))))
+    write_private(pins, "".join(line + "\n" for line in sorted(set(lines))).encode())
 
 
 def pin(pins: Path, host: str, address: str, trusted: set[str], *, deadline: int = 60) -> None:

@@ -119,7 +119,8 @@ def ssh_config(client: ClientArgument, debug: DebugOption = False) -> None:
 
     Use it as: ssh -F <(freehold ssh-config acme) postgres
     """
-    from freehold.run.context import SSH_KEY, Client
+    from freehold.run.context import Client
+    from freehold.secrets import SSH_KEY
 
     with errors(debug=debug):
         opened = Client.open(client)

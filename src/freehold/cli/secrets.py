@@ -58,7 +58,8 @@ def rotate(
     Example: freehold secrets rotate acme openwebui.admin_password
     """
     from freehold.catalog import services as catalog
-    from freehold.run.context import SSH_KEY, TOKEN_SECRET, Client
+    from freehold.run.context import TOKEN_SECRET, Client
+    from freehold.secrets import SSH_KEY
 
     with errors(debug=debug):
         if name in {SSH_KEY, TOKEN_SECRET}:

@@ -14,10 +14,9 @@ from freehold.layout.types import Layout
 from freehold.proxmox.client import PveClient, Token
 from freehold.schema.load import LoadedStack, load_stack
 from freehold.schema.stack import Stack
-from freehold.secrets import Secrets
+from freehold.secrets import SSH_KEY, Secrets
 
 TOKEN_SECRET = "proxmox.token"  # noqa: S105 - the name of a secret
-SSH_KEY = "freehold.ssh_key"
 
 
 class NoTokenError(BadInputError):

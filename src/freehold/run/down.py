@@ -5,6 +5,7 @@ from __future__ import annotations
 from freehold import ssh
 from freehold.errors import BadInputError
 from freehold.events import Stage, Status
+from freehold.layout.placement import GATEWAY
 from freehold.proxmox.apply import apply
 from freehold.proxmox.changes import Change, Phase, Plan
 from freehold.proxmox.lock import client_lock
@@ -12,7 +13,6 @@ from freehold.proxmox.observe import observe
 from freehold.proxmox.plan import plan_down
 from freehold.run import roots
 from freehold.run.context import Client
-from freehold.run.fetch import GATEWAY
 from freehold.run.folder import RunFolder
 from freehold.run.stages import Run, Sink
 

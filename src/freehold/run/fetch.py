@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from freehold import ssh
+from freehold.layout.placement import GATEWAY
 from freehold.run.context import Client
+from freehold.vault import write_private
 
-GATEWAY = "caddy"
 AUTHORITY = "/var/lib/caddy/pki/authorities/local/root.crt"
 """Where Caddy keeps the root of its authority (https://caddyserver.com/docs/automatic-https#local-https)."""
 
@@ -32,6 +33,6 @@ def fetch_authority(client: Client) -> bool:
     new = answer.stdout if answer.returncode == 0 and "BEGIN CERTIFICATE" in answer.stdout else None
     if new is None or new == client.authority():
         return False
-    ssh.write_private(client.authority_file, new)
+    write_private(client.authority_file, new.encode())
     client.authority_file.chmod(0o644)
     return True

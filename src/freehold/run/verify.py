@@ -6,10 +6,11 @@ import time
 
 from freehold.errors import BadInputError
 from freehold.run import proof
-from freehold.run.context import SSH_KEY, Client
+from freehold.run.context import Client
 from freehold.run.folder import RunFolder
 from freehold.run.stages import Run, Sink
 from freehold.run.summary import Summary, summarise
+from freehold.secrets import SSH_KEY
 
 
 def verify(client: Client, sink: Sink, *, verbosity: int = 0) -> Summary:

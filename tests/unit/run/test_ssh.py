@@ -14,6 +14,7 @@ from tenacity import stop_after_attempt
 from freehold import ssh
 from freehold.errors import FreeholdError
 from freehold.run.context import Client
+from freehold.vault import write_private
 
 from .conftest import Open
 
@@ -158,7 +159,7 @@ def test_silence_is_an_error_with_the_address(tmp_path: Path, keyscan: Path) -> 
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(IsADirectoryError):
-        ssh.write_private(tmp_path / "folder", "x")
+        write_private(tmp_path / "folder", b"x")
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".folder")] == []
 
 
