@@ -121,6 +121,9 @@ class ServiceMeta(_Meta):
     engine: bool = False
     """Whether this is an inference service with an OpenAI-compatible API at the port ``http``, behind the secret ``api_key``
     where it has one of that name."""
+    models: str | None = None
+    """Which language models the engine serves: an expression over ``settings`` that gives a list of mappings with ``name``
+    (as callers write it) and ``kind`` (``chat`` or ``embedding``; ``chat`` where it is left out)."""
     ports: dict[str, Port] = {}
     routes: tuple[Route, ...] = ()
     health: Health | None = None

@@ -14,7 +14,8 @@ An expression is Jinja without braces, such as ``services.postgres.address``. It
 ``settings``
     the settings of this service, with the defaults of its role.
 ``routes, databases, engines``
-    what all services together want of the gateway, of Postgres, of users of language models.
+    what all services together want of the gateway, of Postgres, of users of language models. Each engine carries
+    ``models``: what it serves, a list of ``name`` and ``kind`` (``chat`` or ``embedding``).
 ``secret("postgres.superuser")``
     the Ansible lookup of a secret.
 """
@@ -82,20 +83,33 @@ def evaluate(meta: ServiceMeta, names: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         FreeholdError: An expression is wrong, names what does not exist, or gives no plain data; it names the role.
     """
-    values: dict[str, Any] = {}
-    for key, expression in meta.variables.items():
-        try:
-            values[key] = _plain(_compiled(expression)(**names))
-        # Jinja hands on whatever an expression raises.
-        except Exception as error:
-            raise FreeholdError(
-                f'the variable "{key}" of the service "{meta.name}" cannot be computed',
-                doing="computing the variables of roles",
-                where=f"roles/{meta.name}/meta/service.yml: variables.{key}: {expression}",
-                answer=str(error) or type(error).__name__,
-                remedy="Correct the expression; layout/variables.py says which names it may use.",
-            ) from error
-    return values
+    return {
+        key: _value(meta, f"variables.{key}", expression, names) for key, expression in meta.variables.items()
+    }
+
+
+def models(meta: ServiceMeta, settings: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The language models that an engine serves with these settings, by ``name`` and ``kind``.
+
+    Raises:
+        FreeholdError: The expression is wrong; it names the role.
+    """
+    found = _value(meta, "models", meta.models or "[]", {"settings": settings})
+    return [{"name": model["name"], "kind": model.get("kind", "chat")} for model in found]
+
+
+def _value(meta: ServiceMeta, key: str, expression: str, names: Mapping[str, Any]) -> Any:
+    try:
+        return _plain(_compiled(expression)(**names))
+    # Jinja hands on whatever an expression raises.
+    except Exception as error:
+        raise FreeholdError(
+            f'the variable "{key.removeprefix("variables.")}" of the service "{meta.name}" cannot be computed',
+            doing="computing the variables of roles",
+            where=f"roles/{meta.name}/meta/service.yml: {key}: {expression}",
+            answer=str(error) or type(error).__name__,
+            remedy="Correct the expression; layout/variables.py says which names it may use.",
+        ) from error
 
 
 def _plain(value: Any) -> Any:

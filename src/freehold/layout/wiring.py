@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from freehold.catalog.services import ServiceMeta
+from freehold.catalog.versions import Artifact, UnknownArtifactError
 from freehold.layout import gpus, settings, variables
 from freehold.layout.gpus import NodeGpu
 from freehold.layout.placement import Seat
@@ -25,6 +26,7 @@ class Wiring:
         given: Mapping[str, list[NodeGpu]],
         options: Mapping[str, settings.Options],
         routes: Sequence[RouteTarget],
+        lock: Mapping[str, Artifact],
     ) -> None:
         self.stack = stack
         self.seats = seats
@@ -32,7 +34,7 @@ class Wiring:
         self.options = options
         own = {seat.name: stack.services.get(seat.name) or {} for seat in seats}
         self.own = own
-        self.services_by_name = {
+        self.services_by_name: dict[str, dict[str, Any]] = {
             seat.name: {
                 "host": seat.name,
                 "address": str(seat.address),
@@ -46,8 +48,14 @@ class Wiring:
             "domain": stack.domain,
             "present": sorted(own),
             "routes": [route.model_dump(mode="json") for route in routes],
-            "databases": [database for seat in seats for database in _databases(seat)],
-            "engines": [_engine(seat) for seat in seats if seat.meta.engine],
+            "buckets": [bucket for seat in seats for bucket in _buckets(seat)],
+            "scrapes": [scrape for seat in seats for scrape in _scrapes(seat)],
+            "alerts": [
+                {"service": seat.name, **alert.model_dump(mode="json", by_alias=True)}
+                for seat in seats
+                for alert in seat.meta.alerts
+            ],
+            "engines": [self._engine(seat) for seat in seats if seat.meta.engine],
             "users": [
                 user.model_dump(mode="json") | {"password": variables.lookup(f"users.{user.mail}")}
                 for user in stack.users
@@ -56,7 +64,9 @@ class Wiring:
             "sources": stack.sources.model_dump(mode="json"),
             "system": stack.system.model_dump(mode="json"),
             "secret": variables.secret_function(catalog, own),
+            "artifact": _artifact_function(lock, stack.sources.mirror),
         }
+        self.databases = [database for seat in seats for database in _databases(seat)]
 
     def services(self, problems: list[Problem]) -> list[ServicePlacement]:
         """Every service with its variables; required settings without a value are added to ``problems``."""
@@ -89,6 +99,11 @@ class Wiring:
         return self.names | {
             "services": {name: value for name, value in self.services_by_name.items() if name in visible},
             "settings": self.services_by_name[seat.name]["settings"],
+            "databases": [
+                {key: value for key, value in database.items() if key != "server"}
+                for database in self.databases
+                if database["server"] == seat.name
+            ],
             "host": {
                 "name": seat.name,
                 "address": str(seat.address),
@@ -101,11 +116,24 @@ class Wiring:
             },
         }
 
+    def _engine(self, seat: Seat) -> dict[str, Any]:
+        port = seat.meta.ports["http"].port
+        has_key = variables.ENGINE_KEY in seat.meta.secrets
+        return {
+            "name": seat.name,
+            "url": f"http://{seat.address}:{port}/v1",
+            "key": variables.lookup(f"{seat.name}.{variables.ENGINE_KEY}") if has_key else "",
+            "address": str(seat.address),
+            "port": port,
+            "models": variables.models(seat.meta, self.services_by_name[seat.name]["settings"]),
+        }
+
 
 def _databases(seat: Seat) -> list[dict[str, Any]]:
     return [
         {
             "name": database.name,
+            "server": database.server,
             "owner_service": seat.name,
             "password": variables.lookup(f"{seat.name}.{database.password}"),
             "extensions": list(database.extensions),
@@ -113,15 +141,3 @@ def _databases(seat: Seat) -> list[dict[str, Any]]:
         }
         for database in seat.meta.databases
     ]
-
-
-def _engine(seat: Seat) -> dict[str, Any]:
-    port = seat.meta.ports["http"].port
-    has_key = variables.ENGINE_KEY in seat.meta.secrets
-    return {
-        "name": seat.name,
-        "url": f"http://{seat.address}:{port}/v1",
-        "key": variables.lookup(f"{seat.name}.{variables.ENGINE_KEY}") if has_key else "",
-        "address": str(seat.address),
-        "port": port,
-    }

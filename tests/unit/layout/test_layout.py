@@ -128,6 +128,10 @@ def test_variables_wire_services_to_each_other(build: Build) -> None:
                 "key": "{{ lookup('freehold.stack.secret', 'vllm.api_key') }}",
                 "address": "10.20.0.160",
                 "port": 8000,
+                "models": [
+                    {"name": "/models/tiny", "kind": "chat"},
+                    {"name": "meaning", "kind": "embedding"},
+                ],
             }
         ],
         "openwebui_users": [
