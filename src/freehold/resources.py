@@ -30,6 +30,11 @@ def templates() -> Path:
     return _data("templates", "data/templates")
 
 
+def versions() -> Path:
+    """The lock of everything that is installed."""
+    return _data("versions.yml", "data/versions.yml")
+
+
 def deploys() -> Path:
     """The pyinfra deploys."""
     return _data("deploys", "data/deploys")

@@ -67,7 +67,9 @@ class Health(_Meta):
 class Secret(_Meta):
     """A secret that is made once per client."""
 
-    type: Literal["password", "hex", "token", "uuid", "ssh-key"]
+    type: Literal["password", "hex", "token", "uuid", "ssh-key", "certificate", "authority"]
+    """``certificate``: private key, certificate and chain (PEM) of the service, by the client's own authority;
+    ``authority``: the same of an authority under it."""
     length: Annotated[int, Field(ge=8, le=128)] = 32
     """Characters of the secret (for ``hex`` and ``token`` of the printed text)."""
     prefix: str = ""
@@ -75,12 +77,56 @@ class Secret(_Meta):
 
 
 class Database(_Meta):
-    """A database that this service wants from Postgres; the user bears the same name."""
+    """A database that this service wants of a database server; the user bears the same name."""
 
     name: str
+    server: Literal["postgres", "clickhouse", "valkey"] = "postgres"
+    """The service that holds it; in Valkey it is a user alone."""
     password: str
     """Name of the secret of this service that is the password."""
     extensions: tuple[str, ...] = ()
+
+
+class Bucket(_Meta):
+    """A bucket that this service wants of the object storage; its key opens no other."""
+
+    name: str
+    access_key: str
+    """Name of the secret of this service that is the key's identifier."""
+    secret_key: str
+    """Name of the secret of this service that is the key itself."""
+    expire_days: Annotated[int, Field(gt=0)] | None = None
+    """Days after which objects are removed; never when left out."""
+    server: Literal["seaweedfs"] = "seaweedfs"
+
+
+class Metrics(_Meta):
+    """Prometheus metrics of this service; Prometheus is let in at the port."""
+
+    port: str = "http"
+    """Name of a port of this service."""
+    path: str = "/metrics"
+    scheme: Literal["http", "https"] = "http"
+    user: str | None = None
+    """User name for basic authentication, with ``password``."""
+    password: str | None = None
+    """Name of the secret of this service for basic authentication."""
+    bearer: str | None = None
+    """Name of the secret of this service that is sent as a bearer token."""
+
+
+class Alert(_Meta):
+    """When somebody must act on this service."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]+$")]
+    expr: str
+    """PromQL; every series of this service bears the label ``service`` with its name."""
+    duration: Annotated[str, Field(alias="for", pattern=r"^[0-9]+[smhd]$")] = "5m"
+    severity: Literal["warning", "critical"] = "warning"
+    summary: str
+    """What is wrong, in one sentence."""
+    action: str
+    """What to do about it, in one sentence that needs no knowledge of Prometheus."""
 
 
 class Data(_Meta):
@@ -92,18 +138,6 @@ class Data(_Meta):
     backup: Literal["files", "dump", "none"] = "files"
 
 
-class Artifact(_Meta):
-    """What is downloaded, for the record: exact pins lie in the role's lock files."""
-
-    version: str
-    source: str
-    """Kind of source: ``debian``, ``pypi``, ``npm``, ``release``."""
-    licence: str
-    """SPDX identifier, or the licence's name."""
-    upstream: str
-    """Page of the project."""
-
-
 class ServiceMeta(_Meta):
     """``roles/<name>/meta/service.yml``."""
 
@@ -113,7 +147,8 @@ class ServiceMeta(_Meta):
     """Offset of the service's host in the client's ranges of VMIDs and addresses; unique, so that adding a service moves no host."""
     os: Literal["debian-12", "debian-13"]
     resources: Resources
-    artifacts: tuple[Artifact, ...] = ()
+    artifacts: tuple[str, ...] = ()
+    """Names of the entries of ``versions.yml`` that are installed."""
     needs: tuple[str, ...] = ()
     """Services that come along and start before this one."""
     wants: tuple[str, ...] = ()
@@ -129,9 +164,10 @@ class ServiceMeta(_Meta):
     health: Health | None = None
     secrets: dict[str, Secret] = {}
     databases: tuple[Database, ...] = ()
+    buckets: tuple[Bucket, ...] = ()
     data: tuple[Data, ...] = ()
-    metrics: str | None = None
-    """Path of Prometheus metrics at the port ``http``."""
+    metrics: tuple[Metrics, ...] = ()
+    alerts: tuple[Alert, ...] = ()
     login: str | None = None
     """How to log in, for the summary: names of secrets and users in words."""
     variables: dict[str, str] = {}

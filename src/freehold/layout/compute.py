@@ -8,6 +8,7 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 
 from freehold.catalog import services as catalog_of
+from freehold.catalog import versions
 from freehold.catalog.services import ServiceMeta, UnknownServiceError
 from freehold.errors import FreeholdError
 from freehold.layout import gpus, network, people, placement, settings
@@ -90,7 +91,8 @@ def compute(
 
     hosts = [_host(stack, seat, seats, given.get(seat.name, [])) for seat in seats]
     routes = _routes(stack, seats) if GATEWAY in names else []
-    placed = Wiring(stack, catalog, seats, given, options, routes).services(problems)
+    lock = versions.load(directory)
+    placed = Wiring(stack, catalog, seats, given, options, routes, lock).services(problems)
     _raise(problems, origins)
     kept = _kept(only, names, catalog)
     return Layout(

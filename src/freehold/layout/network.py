@@ -13,6 +13,9 @@ from freehold.schema.stack import Network, Stack
 PRIVATE = (IPv4Network("10.0.0.0/8"), IPv4Network("172.16.0.0/12"), IPv4Network("192.168.0.0/16"))
 """Private networks (RFC 1918): whence people come where the client names no networks of users."""
 
+MONITOR = "prometheus"
+"""The service that reads the metrics of all others."""
+
 
 def gateway(network: Network) -> IPv4Address:
     """The default gateway: the first address of the subnet where the client names none."""
@@ -108,9 +111,11 @@ def rules(stack: Stack, seat: Seat, seats: Sequence[Seat]) -> tuple[FirewallRule
         "admins": admins(stack),
         **{name: (address,) for name, address in addresses.items()},
     }
+    scraped = {metrics.port for metrics in seat.meta.metrics}
     found = [FirewallRule(port=22, protocol="tcp", sources=admins(stack), comment="SSH for administrators")]
     for name, port in sorted(seat.meta.ports.items()):
-        present = [source for source in port.sources if source in groups and source != seat.name]
+        wanted = dict.fromkeys((*port.sources, *([MONITOR] if name in scraped else [])))
+        present = [source for source in wanted if source in groups and source != seat.name]
         sources = sorted({network for source in present for network in groups[source]})
         if sources:
             comment = f"{seat.name} {name} for {', '.join(present)}"

@@ -129,6 +129,50 @@ class Wiring:
         }
 
 
+def _buckets(seat: Seat) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": bucket.name,
+            "owner_service": seat.name,
+            "access_key": variables.lookup(f"{seat.name}.{bucket.access_key}"),
+            "secret_key": variables.lookup(f"{seat.name}.{bucket.secret_key}"),
+            "expire_days": bucket.expire_days,
+        }
+        for bucket in seat.meta.buckets
+    ]
+
+
+def _scrapes(seat: Seat) -> list[dict[str, Any]]:
+    return [
+        {
+            "service": seat.name,
+            "title": seat.meta.title,
+            "host": seat.name,
+            "address": str(seat.address),
+            "port": seat.meta.ports[metrics.port].port,
+            "path": metrics.path,
+            "scheme": metrics.scheme,
+            "user": metrics.user,
+            "password": _own_secret(seat, metrics.password),
+            "bearer": _own_secret(seat, metrics.bearer),
+        }
+        for metrics in seat.meta.metrics
+    ]
+
+
+def _own_secret(seat: Seat, name: str | None) -> str | None:
+    return variables.lookup(f"{seat.name}.{name}") if name else None
+
+
+def _artifact_function(lock: Mapping[str, Artifact], mirror: str | None) -> Callable[[str], dict[str, Any]]:
+    def artifact(name: str) -> dict[str, Any]:
+        if name not in lock:
+            raise UnknownArtifactError(f'there is no artifact "{name}" in versions.yml')
+        return lock[name].for_role(mirror)
+
+    return artifact
+
+
 def _databases(seat: Seat) -> list[dict[str, Any]]:
     return [
         {

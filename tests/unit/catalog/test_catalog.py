@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from freehold.catalog import services as catalog
+from freehold.catalog import versions
 from freehold.errors import FreeholdError
 from freehold.layout import placement, settings
 
@@ -45,7 +46,14 @@ def test_a_role_names_only_what_exists(name: str) -> None:
     assert meta.health is None or meta.health.port in meta.ports
     assert all(database.password in meta.secrets for database in meta.databases)
     assert not meta.engine or "http" in meta.ports
+    assert all(bucket.access_key in meta.secrets for bucket in meta.buckets)
+    assert all(bucket.secret_key in meta.secrets for bucket in meta.buckets)
+    for metrics in meta.metrics:
+        assert metrics.port in meta.ports
+        assert {metrics.password, metrics.bearer} - {None} <= set(meta.secrets)
+    assert len({alert.name for alert in meta.alerts}) == len(meta.alerts)
     assert meta.artifacts, "say what is installed, under which licence"
+    assert set(meta.artifacts) <= set(versions.load()), "write them into versions.yml"
 
 
 @pytest.mark.parametrize("name", sorted(KNOWN))

@@ -1,0 +1,229 @@
+"""Module behind the ``release`` action: a release of upstream, pinned by its SHA-256, unpacked on the host."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import ssl
+import subprocess
+import tarfile
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import NoReturn
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.freehold.stack.plugins.module_utils import pending
+
+DOCUMENTATION = r"""
+module: release
+short_description: Brings a release of upstream to the host
+description:
+  - Downloads a file, holds it against its SHA-256, and unpacks it into a folder that is then put in place at once, so
+    that there is the old release or the new one and never half of one.
+  - Nothing is done while the folder holds what this SHA-256 stands for.
+  - An interrupted download is taken up where it stopped, where the server can do that.
+  - Archives that end in C(.tar.zst) need the package C(zstd) on the host.
+options:
+  url: {description: "Where the file lies: an archive or a plain program.", type: str, required: true}
+  sha256: {description: SHA-256 of the file in hexadecimal., type: str, required: true}
+  dest: {description: Folder that holds the release and nothing else., type: path, required: true}
+  strip: {description: Leading folders of the archive's paths that are left out., type: int, default: 0}
+  file: {description: Name below O(dest) of a file that is no archive; it becomes executable., type: str, default: ""}
+  timeout: {description: Seconds that the download may take., type: int, default: 3600}
+  service: {description: Set by the action., type: str, default: ""}
+  handlers: {description: Set by the action., type: list, elements: str, default: []}
+attributes:
+  check_mode: {support: full, description: Says whether the release would change.}
+  diff_mode: {support: full, description: Shows address and checksum.}
+author: The Freehold authors
+"""
+
+EXAMPLES = r"""
+- name: Install Qdrant
+  freehold.stack.release:
+    url: "{{ qdrant_artifact.url }}"
+    sha256: "{{ qdrant_artifact.sha256 }}"
+    dest: /opt/qdrant
+  notify: Restart Qdrant
+"""
+
+_RECORD = ".freehold"
+"""Says what the folder holds; part of what is put in place at once."""
+
+_BLOCK = 1 << 20
+_ATTEMPTS = 4
+
+
+class _Release:
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.url = str(module.params["url"])
+        self.sha256 = str(module.params["sha256"])
+        self.dest = Path(module.params["dest"])
+        self.strip = int(module.params["strip"])
+        self.wanted = (
+            f"{self.sha256} {PurePosixPath(self.url).name} {self.strip} {module.params['file']}".rstrip()
+        )
+
+    def record(self) -> str:
+        """What the folder holds; empty where there is none."""
+        try:
+            return (self.dest / _RECORD).read_text(encoding="utf-8").strip()
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
+
+    def install(self) -> None:
+        """Download, unpack, put in place."""
+        self.dest.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.dest.with_name(f".{self.dest.name}.{self.sha256[:12]}.part")
+        self.download(partial)
+        with tempfile.TemporaryDirectory(dir=self.dest.parent, prefix=f".{self.dest.name}.") as folder:
+            new, old = Path(folder) / "new", Path(folder) / "old"
+            new.mkdir(mode=0o755)
+            try:
+                self.unpack(partial, new)
+            except (OSError, tarfile.TarError, zipfile.BadZipFile, subprocess.SubprocessError) as error:
+                self.fail(f"cannot be unpacked: {error}")
+            (new / _RECORD).write_text(f"{self.wanted}\n", encoding="utf-8")
+            if self.dest.exists():
+                self.dest.rename(old)
+            new.rename(self.dest)
+        partial.unlink()
+        for left in self.dest.parent.glob(f".{self.dest.name}.*.part"):
+            left.unlink()
+
+    def download(self, partial: Path) -> None:
+        """Bring the file to ``partial``, going on where an earlier download stopped."""
+        deadline = time.monotonic() + self.module.params["timeout"]
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                self.fetch(partial, deadline)
+                break
+            except (OSError, urllib.error.URLError) as error:
+                definite = isinstance(error, urllib.error.HTTPError) and error.code in {401, 403, 404, 410}
+                if definite or attempt == _ATTEMPTS or time.monotonic() > deadline:
+                    self.fail(f"could not be downloaded: {error}")
+                time.sleep(2**attempt)
+        found = _sha256(partial)
+        if found != self.sha256:
+            partial.unlink()
+            self.fail(f"has the SHA-256 {found}, and the lock says {self.sha256}: it is not installed")
+
+    def fetch(self, partial: Path, deadline: float) -> None:
+        """Append what is missing of the file."""
+        have = partial.stat().st_size if partial.exists() else 0
+        if have and _sha256(partial) == self.sha256:
+            return
+        request = urllib.request.Request(self.url, headers={"User-Agent": "freehold"})  # noqa: S310 - checked in main
+        if have:
+            request.add_header("Range", f"bytes={have}-")
+        context = ssl.create_default_context() if self.url.startswith("https:") else None
+        try:
+            answer = urllib.request.urlopen(request, timeout=60, context=context)  # noqa: S310
+        except urllib.error.HTTPError as error:
+            if error.code != 416:
+                raise
+            partial.unlink()  # what is there is no part of this file
+            raise OSError("the download began anew") from error
+        with answer, partial.open("ab" if answer.status == 206 else "wb") as stream:
+            while block := answer.read(_BLOCK):
+                stream.write(block)
+                if time.monotonic() > deadline:
+                    self.fail(f"was not downloaded within {self.module.params['timeout']} seconds")
+
+    def unpack(self, file: Path, folder: Path) -> None:
+        """Unpack an archive, or lay a program there."""
+        name = PurePosixPath(self.url).name
+        if program := self.module.params["file"]:
+            shutil.copyfile(file, folder / program)
+            (folder / program).chmod(0o755)
+        elif name.endswith(".zip"):
+            with zipfile.ZipFile(file) as archive:
+                for member in archive.infolist():
+                    parts = PurePosixPath(member.filename).parts[self.strip :]
+                    if not parts or ".." in parts or member.is_dir():
+                        continue
+                    target = folder.joinpath(*parts)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(archive.read(member))
+                    target.chmod((member.external_attr >> 16) & 0o755 or 0o644)
+        elif name.endswith(".zst"):
+            command = ["zstd", "--decompress", "--stdout", "--quiet", str(file)]
+            with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+                with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
+                    self.extract(archive, folder)
+                assert process.stdout is not None
+                while process.stdout.read(_BLOCK):
+                    pass
+            if process.returncode:
+                raise subprocess.CalledProcessError(process.returncode, command)
+        else:
+            with tarfile.open(file) as archive:
+                self.extract(archive, folder)
+
+    def extract(self, archive: tarfile.TarFile, folder: Path) -> None:
+        """Unpack a tar archive as root's, without anything that leads out of the folder."""
+        for member in archive:
+            parts = PurePosixPath(member.name).parts
+            parts = tuple(part for part in parts if part not in {"/", "."})[self.strip :]
+            if not parts:
+                continue
+            member.name = str(PurePosixPath(*parts))
+            if member.islnk():
+                linked = tuple(part for part in PurePosixPath(member.linkname).parts if part != ".")
+                member.linkname = str(PurePosixPath(*linked[self.strip :]))
+            member.uid = member.gid = 0
+            member.uname = member.gname = "root"
+            archive.extract(member, folder, filter="tar")
+
+    def fail(self, reason: str) -> NoReturn:
+        """End, and say what to do."""
+        self.module.fail_json(
+            msg=f"{self.url} {reason}.\nCheck that this host reaches it, or give the client a mirror "
+            "(sources.mirror of the stack file), and run again."
+        )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def main() -> None:
+    """Hold the folder against the release and install what differs."""
+    module = AnsibleModule(
+        argument_spec={
+            "url": {"type": "str", "required": True},
+            "sha256": {"type": "str", "required": True},
+            "dest": {"type": "path", "required": True},
+            "strip": {"type": "int", "default": 0},
+            "file": {"type": "str", "default": ""},
+            "timeout": {"type": "int", "default": 3600},
+            "service": {"type": "str", "default": ""},
+            "handlers": {"type": "list", "elements": "str", "default": []},
+        },
+        supports_check_mode=True,
+    )
+    release = _Release(module)
+    if not release.url.startswith(("https://", "http://")):
+        module.fail_json(msg=f"{release.url} is no address of a file: it must begin with https:// or http://")
+    if len(release.sha256) != 64 or not set(release.sha256) <= set("0123456789abcdef"):
+        module.fail_json(
+            msg=f"There is no checksum for {release.url}, so it is not installed. "
+            "Where it can be reached, `freehold versions lock` writes its checksum into the lock."
+        )
+    before, after = release.record(), release.wanted
+    if before != after and not module.check_mode:
+        pending.add(pending.FOLDER, module.params["service"], module.params["handlers"])
+        release.install()
+    diff = {"before_header": module.params["dest"], "after_header": module.params["dest"]}
+    module.exit_json(changed=before != after, diff=diff | {"before": f"{before}\n", "after": f"{after}\n"})
+
+
+if __name__ == "__main__":
+    main()
