@@ -8,8 +8,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from freehold.catalog.versions import OVERLAY
 from freehold.cli.console import DebugOption, JsonOption, as_json, err, errors, show_table
 from freehold.errors import BadInputError
+from freehold.schema.load import STACK_FILE, inventory
 
 app = typer.Typer(
     help="A stand-in of a Proxmox VE node on this machine, for development: the API, with real LXC containers.",
@@ -58,7 +60,27 @@ def start(
                 err.print(text, style="dim", highlight=False)
 
             state = service.start(paths, settings, say)
+            if (inventory() / "lab" / STACK_FILE).is_file():
+                _lay_over(paths.versions, inventory() / "lab")
         _show(state, as_document)
+
+
+@app.command()
+def versions(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of a client of the lab.", exists=True, file_okay=False)
+    ],
+    directory: DirectoryOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Write the lock of the lab's stand-ins into a client's folder; `start` does that for inventory/lab."""
+    with errors(debug=debug):
+        from freehold.lab.machine.paths import LabPaths
+
+        source = LabPaths.from_environment(directory).versions
+        if not source.is_file():
+            raise BadInputError("the lab has built no stand-ins yet", remedy="Run: freehold lab start")
+        _lay_over(source, folder)
 
 
 @app.command()
@@ -92,6 +114,10 @@ def reset(
         from freehold.lab.machine.paths import LabPaths
 
         _service().reset(LabPaths.from_environment(directory), _say, purge=purge)
+
+
+def _lay_over(source: Path, folder: Path) -> None:
+    (folder / OVERLAY).write_bytes(source.read_bytes())
 
 
 def _service() -> Any:

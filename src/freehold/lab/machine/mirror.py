@@ -1,7 +1,8 @@
 """A read-only file server on the lab's bridge (lab: a stand-in of a Proxmox VE node, for development).
 
 ``/`` lists the wheels of the host's own pip ``find-links`` in the form that ``pip --find-links`` reads, and
-``/templates/`` holds the templates, for ``download-url``; ``/models/tiny/`` holds the tiny language model.
+``/templates/`` holds the templates, for ``download-url``; ``/models/tiny/`` holds the tiny language model, and
+``/standins/`` what stands in for upstream's archives; ``/versions.yml`` is the lock of it for clients of the lab.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from freehold.lab import standins
 from freehold.lab.machine.commands import SYSTEM_PATH
 from freehold.lab.machine.network import MIRROR_PORT, LabNetwork
 from freehold.lab.machine.paths import LabPaths
@@ -39,11 +41,15 @@ def serve(paths: LabPaths, network: LabNetwork) -> ThreadingHTTPServer:
     return server
 
 
-def fill(paths: LabPaths) -> None:
+def fill(paths: LabPaths, network: LabNetwork) -> None:
     """Link what is served into ``paths.www``: it follows the host at each start of the lab."""
     shutil.rmtree(paths.www, ignore_errors=True)
     paths.www.mkdir()
     (paths.www / "templates").symlink_to(paths.templates)
+    (paths.www / "standins").symlink_to(paths.standins)
+    paths.versions.write_text(
+        standins.lock(paths.standins, f"http://{network.gateway}:{MIRROR_PORT}"), encoding="utf-8"
+    )
     for folder in find_links():
         for wheel in folder.glob("*.whl"):
             link = paths.www / wheel.name

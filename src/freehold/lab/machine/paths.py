@@ -30,6 +30,16 @@ class LabPaths:
         return self.cache / "templates"
 
     @property
+    def standins(self) -> Path:
+        """What the lab built in place of upstream's archives."""
+        return self.cache / "standins"
+
+    @property
+    def versions(self) -> Path:
+        """The lock of the stand-ins, which clients of the lab lay over Freehold's."""
+        return self.www / "versions.yml"
+
+    @property
     def bases(self) -> Path:
         """Extracted templates, shifted to an id range, that overlays lie upon."""
         return self.cache / "bases"

@@ -15,6 +15,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from freehold.errors import BadInputError, FreeholdError
+from freehold.lab import standins
 from freehold.lab.backend import BackendError
 from freehold.lab.machine import mirror, smallstorage, templates
 from freehold.lab.machine.commands import SYSTEM_PATH, is_root, lxc, run
@@ -143,7 +144,8 @@ def bring_up(paths: LabPaths, settings: LabSettings, say: Say) -> bool:
                 paths.templates, wanted, lambda one, took: say(f"built {one.name} in {took:.0f} s")
             )
         smallstorage.ensure(paths)
-        mirror.fill(paths)
+        standins.build_all(paths.standins, say)
+        mirror.fill(paths, network)
         if not paths.root_password.exists():
             write_secret(paths.root_password, secrets.token_urlsafe(18) + "\n")
         was_running = node.running()
