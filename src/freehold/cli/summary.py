@@ -85,6 +85,9 @@ def summary(console: Console, found: Summary, *, json: bool) -> None:
         lines.append(Text.assemble((f"{title}: ", "bold"), (address, "cyan")))
     lines += [Text.assemble(("Log in: ", "bold"), login) for login in found.logins]
     lines += [Text(note) for note in found.notes]
+    if found.stand_ins:
+        text = f"Stand-ins of the lab, not the programs themselves: {', '.join(found.stand_ins)}"
+        lines.append(Text(text, style="yellow"))
     if found.changes is not None:
         changes = ", ".join(f"{number} in {stage}" for stage, number in found.changes.items())
         text = f"Changes: {changes}" if changes else "Nothing had to change."

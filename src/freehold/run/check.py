@@ -10,9 +10,11 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 from freehold.catalog import services as catalog
+from freehold.catalog import versions
 from freehold.errors import BadInputError, FreeholdError
 from freehold.layout.types import Layout, NodeAccess
 from freehold.run import plan, templates
@@ -77,6 +79,7 @@ def _findings(client: Client) -> Iterator[Finding]:
     layout = client.layout
     yield Finding("stack file", "ok", _hosts(layout))
     yield from _engines(layout)
+    yield from _artifacts(layout)
     yield _version(client)
     privileges = _privileges(client)
     yield privileges
@@ -110,6 +113,19 @@ def _engines(layout: Layout) -> Iterator[Finding]:
                 f"List the node's GPUs (nodes.<name>.gpus) and give one to the host (hosts.{service.host}.gpus: [0]), "
                 f"or let it compute without one (services.{service.name}.device: cpu).",
             )
+
+
+def _artifacts(layout: Layout) -> Iterator[Finding]:
+    lock = versions.load(Path(layout.directory))
+    for service in layout.services:
+        for name in catalog.load()[service.name].artifacts:
+            if not lock[name].pinned:
+                yield Finding(
+                    f"versions.yml: {name}",
+                    "problem",
+                    f"{name} {lock[name].version} has no checksum in the lock, so {service.title} is not installed",
+                    f"Where {lock[name].upstream} can be reached, run: freehold versions lock {name}",
+                )
 
 
 def _guarded(about: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:

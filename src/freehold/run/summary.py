@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from freehold.catalog import services as catalog
+from freehold.catalog import versions
+from freehold.layout.types import Layout
 from freehold.run.proof import Proof
 from freehold.run.stages import Run
 
@@ -32,6 +35,8 @@ class Summary:
     """Address of each application by its title."""
     logins: list[str]
     notes: list[str]
+    stand_ins: list[str]
+    """Services that run as the lab's stand-ins, and not as what they are called."""
     passed: int | None
     """Checks that passed; None when nothing was proven."""
     skipped: int
@@ -71,6 +76,7 @@ def summarise(run: Run, proof: Proof | None, *, seconds: float, changing: bool =
         addresses={route.title: f"https://{route.fqdn}" for route in layout.routes},
         logins=logins,
         notes=notes,
+        stand_ins=_stand_ins(layout),
         passed=proof.passed if proof else None,
         skipped=proof.skipped if proof else 0,
         folder=str(run.folder.path),
@@ -78,3 +84,13 @@ def summarise(run: Run, proof: Proof | None, *, seconds: float, changing: bool =
         seconds=seconds,
         api_calls=run.client.api.calls,
     )
+
+
+def _stand_ins(layout: Layout) -> list[str]:
+    known, lock = catalog.load(), versions.load(Path(layout.directory))
+    return [
+        f"{service.title} {lock[artifact].version}"
+        for service in layout.services
+        for artifact in known[service.name].artifacts
+        if lock[artifact].stand_in
+    ]

@@ -97,6 +97,7 @@ def summary(**changes: object) -> Summary:
         "hosts": [HostLine("caddy", "10.86.0.110", 1010, "caddy")],
         "addresses": {"Open WebUI": "https://chat.acme.internal"},
         "logins": ["Open WebUI: admin [freehold secrets show acme]"],
+        "stand_ins": ["Qdrant 1+stand-in"],
         "notes": ["Names: let your DNS answer"],
         "passed": 12,
         "skipped": 0,
