@@ -151,14 +151,27 @@ def test_a_program_that_is_no_archive(tmp_path: Path, upstream: str) -> None:
     assert os.access(tmp_path / "opt/app/run", os.X_OK)
 
 
-def test_an_archive_that_leads_out_of_its_folder_is_refused(tmp_path: Path, upstream: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "kind", "link"),
+    [
+        ("app/../../evil", tarfile.REGTYPE, ""),
+        ("app/link", tarfile.SYMTYPE, "../../evil"),
+        ("app/link", tarfile.SYMTYPE, "/etc/evil"),
+        ("app/device", tarfile.CHRTYPE, ""),
+    ],
+)
+def test_an_archive_that_leads_out_of_its_folder_is_refused(
+    tmp_path: Path, upstream: str, name: str, kind: bytes, link: str
+) -> None:
     with tarfile.open(tmp_path / "www/app.tgz", "w:gz") as tar:
-        member = tarfile.TarInfo("app/../../evil")
-        member.size = 4
+        member = tarfile.TarInfo(name)
+        member.type, member.linkname = kind, link
+        member.size = 4 if kind == tarfile.REGTYPE else 0
         tar.addfile(member, io.BytesIO(b"evil"))
     sha256 = hashlib.sha256((tmp_path / "www/app.tgz").read_bytes()).hexdigest()
     found = module(tmp_path, url=f"{upstream}/app.tgz", sha256=sha256)
     assert found["failed"]
+    assert not (tmp_path / "opt/app").exists()
     assert not list(tmp_path.rglob("evil"))
 
 

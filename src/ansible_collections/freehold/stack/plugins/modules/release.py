@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import ssl
 import subprocess
@@ -167,19 +168,29 @@ class _Release:
                 self.extract(archive, folder)
 
     def extract(self, archive: tarfile.TarFile, folder: Path) -> None:
-        """Unpack a tar archive as root's, without anything that leads out of the folder."""
+        """Unpack a tar archive as root's; what leads out of the folder, or is a device, is an error."""
+        # Debian 12's Python has no extraction filters: https://docs.python.org/3/library/tarfile.html#extraction-filters
+        trusted = {"filter": "fully_trusted"} if hasattr(tarfile, "fully_trusted_filter") else {}
         for member in archive:
-            parts = PurePosixPath(member.name).parts
-            parts = tuple(part for part in parts if part not in {"/", "."})[self.strip :]
-            if not parts:
+            parts = tuple(part for part in PurePosixPath(member.name).parts if part != ".")
+            if member.name.startswith("/") or ".." in parts:
+                raise tarfile.TarError(f"{member.name} leads out of the archive")
+            if not parts[self.strip :]:
                 continue
-            member.name = str(PurePosixPath(*parts))
+            member.name = str(PurePosixPath(*parts[self.strip :]))
             if member.islnk():
                 linked = tuple(part for part in PurePosixPath(member.linkname).parts if part != ".")
                 member.linkname = str(PurePosixPath(*linked[self.strip :]))
+            target = PurePosixPath(member.linkname) if member.islnk() or member.issym() else PurePosixPath()
+            base = PurePosixPath(member.name).parent if member.issym() else PurePosixPath()
+            if target.is_absolute() or os.path.normpath(base / target).startswith(".."):
+                raise tarfile.TarError(f"{member.name} links to {member.linkname}, out of the archive")
+            if not (member.isreg() or member.isdir() or member.islnk() or member.issym()):
+                raise tarfile.TarError(f"{member.name} is no file, folder or link")
             member.uid = member.gid = 0
             member.uname = member.gname = "root"
-            archive.extract(member, folder, filter="tar")
+            member.mode &= 0o755
+            archive.extract(member, folder, **trusted)
 
     def fail(self, reason: str) -> NoReturn:
         """End, and say what to do."""
