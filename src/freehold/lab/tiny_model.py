@@ -39,15 +39,15 @@ CONTEXT_TOKENS = 32768
 """The longest input and output together, in tokens (here: bytes of text)."""
 
 _SPECIAL_TOKENS = ("<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")
-_CHAT_TEMPLATE = (
+CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-_VOCABULARY = 320
-_HIDDEN = 64
-_INTERMEDIATE = 128
-_LAYERS = 2
-_HEADS = 2
+VOCABULARY = 320
+HIDDEN = 64
+INTERMEDIATE = 128
+LAYERS = 2
+HEADS = 2
 _STRENGTH = 8.0
 
 
@@ -69,10 +69,10 @@ def write_tiny_model(directory: Path) -> dict[str, str]:
     """
     contents = {
         "config.json": _json(_config()),
-        "generation_config.json": _json({"bos_token_id": None, "eos_token_id": _token_ids()["<|end|>"]}),
+        "generation_config.json": _json({"bos_token_id": None, "eos_token_id": token_ids()["<|end|>"]}),
         "tokenizer.json": _json(_tokenizer()),
         "tokenizer_config.json": _json(_tokenizer_config()),
-        "model.safetensors": _safetensors(dict(_tensors())),
+        "model.safetensors": _safetensors(dict(tensors())),
     }
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -96,12 +96,12 @@ def _config() -> dict[str, Any]:
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
         "dtype": "bfloat16",
-        "vocab_size": _VOCABULARY,
-        "hidden_size": _HIDDEN,
-        "intermediate_size": _INTERMEDIATE,
-        "num_hidden_layers": _LAYERS,
-        "num_attention_heads": _HEADS,
-        "num_key_value_heads": _HEADS,
+        "vocab_size": VOCABULARY,
+        "hidden_size": HIDDEN,
+        "intermediate_size": INTERMEDIATE,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": HEADS,
         "max_position_embeddings": CONTEXT_TOKENS,
         "hidden_act": "silu",
         "rms_norm_eps": 1e-6,
@@ -110,7 +110,7 @@ def _config() -> dict[str, Any]:
         "attention_bias": False,
         "mlp_bias": False,
         "bos_token_id": None,
-        "eos_token_id": _token_ids()["<|end|>"],
+        "eos_token_id": token_ids()["<|end|>"],
     }
 
 
@@ -121,7 +121,7 @@ def _byte_symbols() -> list[str]:
     return [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]
 
 
-def _token_ids() -> dict[str, int]:
+def token_ids() -> dict[str, int]:
     """Token ids by symbol: the special tokens, the 256 bytes, then the words of the answer."""
     symbols = _byte_symbols()
     words = ["".join(symbols[byte] for byte in word.encode()) for word in ANSWER_TOKENS if len(word) > 1]
@@ -129,7 +129,7 @@ def _token_ids() -> dict[str, int]:
 
 
 def _tokenizer() -> dict[str, Any]:
-    ids = _token_ids()
+    ids = token_ids()
     return {
         "version": "1.0",
         "truncation": None,
@@ -177,14 +177,15 @@ def _tokenizer_config() -> dict[str, Any]:
         "eos_token": "<|end|>",
         "pad_token": "<|end|>",
         "clean_up_tokenization_spaces": False,
-        "chat_template": _CHAT_TEMPLATE,
+        "chat_template": CHAT_TEMPLATE,
     }
 
 
 Tensor: TypeAlias = "tuple[tuple[int, ...], array[float]]"
 
 
-def _tensors() -> Iterator[tuple[str, Tensor]]:
+def tensors() -> Iterator[tuple[str, Tensor]]:
+    """Name, shape and values of each weight, the same on every machine."""
     source = random.Random("freehold tiny model")  # noqa: S311 - weights, not secrets
 
     def noise(*shape: int, width: float = 0.02) -> Tensor:
@@ -195,20 +196,20 @@ def _tensors() -> Iterator[tuple[str, Tensor]]:
     def ones(size: int) -> Tensor:
         return (size,), array("f", [1.0] * size)
 
-    embedding = noise(_VOCABULARY, _HIDDEN)
-    output = noise(_VOCABULARY, _HIDDEN)
+    embedding = noise(VOCABULARY, HIDDEN)
+    output = noise(VOCABULARY, HIDDEN)
     _lay_out_answer(embedding[1], output[1], source)
     yield "model.embed_tokens.weight", embedding
-    for layer in range(_LAYERS):
+    for layer in range(LAYERS):
         prefix = f"model.layers.{layer}."
-        yield prefix + "input_layernorm.weight", ones(_HIDDEN)
+        yield prefix + "input_layernorm.weight", ones(HIDDEN)
         for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
-            yield f"{prefix}self_attn.{name}.weight", noise(_HIDDEN, _HIDDEN)
-        yield prefix + "post_attention_layernorm.weight", ones(_HIDDEN)
+            yield f"{prefix}self_attn.{name}.weight", noise(HIDDEN, HIDDEN)
+        yield prefix + "post_attention_layernorm.weight", ones(HIDDEN)
         for name in ("gate_proj", "up_proj"):
-            yield f"{prefix}mlp.{name}.weight", noise(_INTERMEDIATE, _HIDDEN)
-        yield prefix + "mlp.down_proj.weight", noise(_HIDDEN, _INTERMEDIATE)
-    yield "model.norm.weight", ones(_HIDDEN)
+            yield f"{prefix}mlp.{name}.weight", noise(INTERMEDIATE, HIDDEN)
+        yield prefix + "mlp.down_proj.weight", noise(HIDDEN, INTERMEDIATE)
+    yield "model.norm.weight", ones(HIDDEN)
     yield "lm_head.weight", output
 
 
@@ -218,25 +219,25 @@ def _lay_out_answer(embedding: array[float], output: array[float], source: rando
     Dimension 0 is shared by all other tokens and leads to the first word. What is left of the dimensions
     tells bytes apart.
     """
-    ids = _token_ids()
+    ids = token_ids()
     symbols = _byte_symbols()
     answer = [ids["".join(symbols[byte] for byte in word.encode())] for word in ANSWER_TOKENS]
     following = [*answer[1:], ids["<|end|>"]]
     first_free = len(answer) + 1
-    for token in set(range(_VOCABULARY)) - set(answer):
-        embedding[token * _HIDDEN] = _STRENGTH / 2
-        for dimension in range(first_free, _HIDDEN):
-            embedding[token * _HIDDEN + dimension] = 2 * source.random() - 1
-    output[answer[0] * _HIDDEN] = _STRENGTH
+    for token in set(range(VOCABULARY)) - set(answer):
+        embedding[token * HIDDEN] = _STRENGTH / 2
+        for dimension in range(first_free, HIDDEN):
+            embedding[token * HIDDEN + dimension] = 2 * source.random() - 1
+    output[answer[0] * HIDDEN] = _STRENGTH
     for dimension, (token, successor) in enumerate(zip(answer, following, strict=True), start=1):
-        embedding[token * _HIDDEN + dimension] = _STRENGTH
-        output[successor * _HIDDEN + dimension] = _STRENGTH
+        embedding[token * HIDDEN + dimension] = _STRENGTH
+        output[successor * HIDDEN + dimension] = _STRENGTH
 
 
-def _safetensors(tensors: dict[str, Tensor]) -> bytes:
+def _safetensors(named: dict[str, Tensor]) -> bytes:
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     body = bytearray()
-    for name, (shape, values) in tensors.items():
+    for name, (shape, values) in named.items():
         start = len(body)
         body += _bfloat16(values)
         header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [start, len(body)]}
