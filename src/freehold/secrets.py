@@ -21,7 +21,8 @@ from typing import Any
 
 import yaml
 
-from freehold import vault
+from freehold import authority, vault
+from freehold.authority import Scope, Subject
 from freehold.catalog.services import Secret
 from freehold.errors import BadInputError
 from freehold.vault import SecretsKeyError, VaultKey
@@ -33,7 +34,10 @@ FINGERPRINT_KEY = "freehold.fingerprint_key"
 SSH_KEY = "freehold.ssh_key"
 
 OWN = {FINGERPRINT_KEY: Secret(type="hex", length=64), SSH_KEY: Secret(type="ssh-key")}
-"""What every client has."""
+"""What every client has, beside the root of its authority."""
+
+ISSUED = frozenset({"certificate", "authority"})
+"""Types of secrets that the client's authority issues: see :meth:`Secrets.certify`."""
 
 Document = dict[str, dict[str, str]]
 
@@ -60,7 +64,12 @@ def generate(kind: Secret) -> str:
 
     ``password`` has letters and digits, which need no quoting anywhere; ``token`` is the same; ``hex`` has
     hexadecimal digits; ``uuid`` is a random one (version 4); ``ssh-key`` is an ed25519 private key in OpenSSH's format.
+
+    Raises:
+        ValueError: The authority issues secrets of this kind.
     """
+    if kind.type in ISSUED:
+        raise ValueError(f"a secret of the type {kind.type} is issued, not generated")
     if kind.type == "uuid":
         return kind.prefix + str(uuid.uuid4())
     if kind.type == "hex":
@@ -146,11 +155,7 @@ class Secrets:
 
     def all_values(self) -> dict[str, str]:
         """Every secret by its name."""
-        return {
-            f"{service}.{key}": value
-            for service, entries in self._document.items()
-            for key, value in entries.items()
-        }
+        return _by_name(self._document)
 
     def document(self) -> Document:
         """The secrets as the file holds them, to hand to a child process (see :data:`handed`)."""
@@ -159,10 +164,16 @@ class Secrets:
     def ensure(self, wanted: Mapping[str, Secret]) -> list[str]:
         """Makes the wanted secrets that are missing, and those that every client has; returns the names of new ones.
 
+        What the client's authority issues is left to :meth:`certify`.
+
         Raises:
             SecretsKeyError: The file changed meanwhile and does not open any more.
         """
-        missing = {name: kind for name, kind in (OWN | dict(wanted)).items() if not self.has(name)}
+        missing = {
+            name: kind
+            for name, kind in (OWN | dict(wanted)).items()
+            if kind.type not in ISSUED and not self.has(name)
+        }
         if not missing:
             return []
         added: list[str] = []
@@ -175,6 +186,36 @@ class Secrets:
                     added.append(name)
 
         self._change(add)
+        return added
+
+    def certify(self, scope: Scope, wanted: Mapping[str, Subject], anew: str = "") -> list[str]:
+        """Makes the client's authority and certificates that are missing, no longer fit or end soon; names of new ones.
+
+        Args:
+            scope: What the authority vouches for.
+            wanted: Whom the certificates are for, by the names of secrets.
+            anew: Name of one that is made anew in any case.
+
+        Raises:
+            SecretsKeyError: The file changed meanwhile and does not open any more.
+        """
+
+        def renewals(document: Document) -> dict[str, str]:
+            return authority.renewals(
+                {name: value for name, value in _by_name(document).items() if name != anew}, scope, wanted
+            )
+
+        if not renewals(self._document):
+            return []
+        added: list[str] = []
+
+        def renew(document: Document) -> None:
+            for name, bundle in renewals(document).items():
+                service, _, key = name.partition(".")
+                document.setdefault(service, {})[key] = bundle
+                added.append(name)
+
+        self._change(renew)
         return added
 
     def set(self, name: str, value: str) -> None:
@@ -237,6 +278,12 @@ class Secrets:
             yield
         finally:
             os.close(descriptor)
+
+
+def _by_name(document: Document) -> dict[str, str]:
+    return {
+        f"{service}.{key}": value for service, entries in document.items() for key, value in entries.items()
+    }
 
 
 def value(name: str, directory: str | Path | None = None) -> str:

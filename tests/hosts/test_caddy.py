@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 from testinfra.host import Host as Machine
 
 from freehold.layout.types import Host, Layout, ServicePlacement
-
-ROOT_CERTIFICATE = "/var/lib/caddy/pki/authorities/local/root.crt"
 
 # Runs on the gateway itself, so that the proof does not depend on where the controller stands.
 _REQUEST = """
@@ -38,6 +37,7 @@ class Gateway:
 
     machine: Machine
     address: str
+    authority: str
 
     def get(self, name: str, path: str = "/", *, tls: bool = True) -> dict[str, Any]:
         """Status, headers and body of an answer; ``refused`` where TLS did not come about."""
@@ -46,7 +46,7 @@ class Gateway:
             "path": path,
             "address": self.address,
             "port": 443 if tls else 80,
-            "authority": ROOT_CERTIFICATE if tls else None,
+            "authority": self.authority if tls else None,
         }
         answer: dict[str, Any] = json.loads(
             self.machine.check_output("python3 -c %s %s", _REQUEST, json.dumps(ask))
@@ -55,8 +55,10 @@ class Gateway:
 
 
 @pytest.fixture
-def gateway(host: Machine, this_host: Host) -> Gateway:
-    return Gateway(host, str(this_host.address))
+def gateway(host: Machine, this_host: Host, layout: Layout) -> Gateway:
+    """It is trusted by the client's authority alone, as a browser with ca.crt does."""
+    authority = f"/usr/local/share/ca-certificates/freehold-{layout.client}.crt"
+    return Gateway(host, str(this_host.address), authority)
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ def test_runs_as_its_own_user(host: Machine) -> None:
     assert host.check_output("systemctl show -P User caddy.service") == "caddy"
 
 
-def test_every_name_has_a_certificate_of_the_internal_authority(gateway: Gateway, sites: list[str]) -> None:
+def test_every_name_has_a_certificate_of_the_clients_authority(gateway: Gateway, sites: list[str]) -> None:
     for name in sites:
         assert "refused" not in gateway.get(name), name
 
@@ -121,18 +123,28 @@ def test_the_domain_serves_nothing_else(gateway: Gateway, layout: Layout) -> Non
         assert gateway.get(layout.domain, path)["status"] in {308, 400, 404}, path
 
 
-def test_the_authority_can_be_downloaded(gateway: Gateway, host: Machine, layout: Layout) -> None:
+def test_the_authority_can_be_downloaded(gateway: Gateway, layout: Layout) -> None:
     answer = gateway.get(layout.domain, "/ca.crt")
 
     assert answer["status"] == 200
-    assert answer["body"] == host.file(ROOT_CERTIFICATE).content_string
+    assert answer["body"].strip() == (Path(layout.directory) / "ca.crt").read_text().strip()
 
 
 def test_the_authoritys_key_is_private(host: Machine) -> None:
-    key = host.file("/var/lib/caddy/pki/authorities/local/root.key")
+    key = host.file("/etc/caddy/authority/gateway.key")
 
-    assert (key.user, key.mode) == ("caddy", 0o600)
+    assert (key.user, key.group, key.mode) == ("root", "caddy", 0o440)
+    assert host.file("/etc/caddy/authority").mode == 0o750
     assert host.file("/var/lib/caddy").mode == 0o700
+
+
+def test_the_roots_key_is_not_on_the_gateway(host: Machine) -> None:
+    """Whoever takes the gateway over can take its intermediate authority, and not the root that people trust."""
+    places = "/etc/caddy /var/lib/caddy /var/lib/freehold /etc/freehold"
+    keys = host.run(f"grep -rl 'PRIVATE KEY' {places} 2>/dev/null").stdout.split()
+    others = [path for path in keys if not path.startswith("/var/lib/caddy/certificates/")]
+
+    assert others == ["/etc/caddy/authority/gateway.key"]
 
 
 def test_only_declared_ports_listen(host: Machine, this_host: Host, service: ServicePlacement) -> None:

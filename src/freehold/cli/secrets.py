@@ -57,7 +57,6 @@ def rotate(
 
     Example: freehold secrets rotate acme openwebui.admin_password
     """
-    from freehold.catalog import services as catalog
     from freehold.run.context import TOKEN_SECRET, Client
     from freehold.secrets import SSH_KEY
 
@@ -67,13 +66,7 @@ def rotate(
                 f"{name} is not made by a rotation alone: the hosts or the node must learn it first",
                 remedy=f"For the API token: freehold prepare {client} --new-token",
             )
-        service, _, key = name.partition(".")
-        known = catalog.load()
-        if service not in known or key not in known[service].secrets:
-            raise BadInputError(
-                f"No service has a secret {name}", remedy=f"Names: freehold secrets show {client}"
-            )
-        Client.open(client).secrets.rotate(name, known[service].secrets[key])
+        Client.open(client).rotate_secret(name)
         out.print(f"{name} is new. Give it to the services with: freehold up {client}", highlight=False)
 
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from freehold import ssh
+from freehold.authority import ROOT, Scope, Subject, of_gateway, of_service, root_certificate
 from freehold.catalog import services as catalog
 from freehold.errors import BadInputError
 from freehold.layout.compute import of_stack
@@ -14,7 +15,8 @@ from freehold.layout.types import Layout
 from freehold.proxmox.client import PveClient, Token
 from freehold.schema.load import LoadedStack, load_stack
 from freehold.schema.stack import Stack
-from freehold.secrets import SSH_KEY, Secrets
+from freehold.secrets import ISSUED, SSH_KEY, Secrets
+from freehold.vault import write_private
 
 TOKEN_SECRET = "proxmox.token"  # noqa: S105 - the name of a secret
 
@@ -74,17 +76,67 @@ class Client:
         return Secrets.open(self.directory, self.stack.client)
 
     def ensure_secrets(self) -> list[str]:
-        """Make the secrets that the layout's services want and do not have; their names."""
-        wanted = {
+        """Make the secrets that the layout's services want and do not have, and certificates that no longer fit; their names.
+
+        The root of the client's authority is written to :attr:`authority_file`.
+        """
+        made = self.secrets.ensure(self.secret_kinds())
+        made += self.secrets.certify(self._scope(), self._subjects())
+        self._keep_authority()
+        return made
+
+    def rotate_secret(self, name: str) -> None:
+        """Make one secret anew; the services get it with the next run. A new authority makes all certificates anew.
+
+        Raises:
+            BadInputError: Freehold does not make a secret of this name, or the client has none yet.
+        """
+        kinds = self.secret_kinds() | {ROOT: catalog.Secret(type="authority")}
+        if name not in kinds:
+            raise BadInputError(
+                f"No service or user has a secret {name}",
+                remedy=f"Names: freehold secrets show {self.stack.client}",
+            )
+        if kinds[name].type in ISSUED:
+            self.secrets.get(name)
+            self.secrets.certify(self._scope(), self._subjects(), anew=name)
+            self._keep_authority()
+        else:
+            self.secrets.rotate(name, kinds[name])
+
+    def secret_kinds(self) -> dict[str, catalog.Secret]:
+        """What kinds of secrets the client's services and users have, by name."""
+        kinds = {
             f"{service.name}.{name}": secret
             for service in self.whole_layout.services
             for name, secret in catalog.load()[service.name].secrets.items()
         }
         # First passwords of the client's users, for applications that cannot ask an identity provider.
-        wanted |= {
+        return kinds | {
             f"users.{user.mail}": catalog.Secret(type="password", length=20) for user in self.stack.users
         }
-        return self.secrets.ensure(wanted)
+
+    def _scope(self) -> Scope:
+        return Scope(self.stack.client, self.stack.domain, self.stack.network.subnet)
+
+    def _subjects(self) -> dict[str, Subject]:
+        scope = self._scope()
+        return {
+            f"{service.name}.{name}": (
+                of_gateway(scope)
+                if secret.type == "authority"
+                else of_service(scope, service.name, service.address)
+            )
+            for service in self.whole_layout.services
+            for name, secret in catalog.load()[service.name].secrets.items()
+            if secret.type in ISSUED
+        }
+
+    def _keep_authority(self) -> None:
+        root = root_certificate(self.secrets.get(ROOT))
+        if root != self.authority():
+            write_private(self.authority_file, root.encode())
+            self.authority_file.chmod(0o644)
 
     def secret_values(self) -> dict[str, str]:
         """All secrets by name."""
@@ -130,11 +182,11 @@ class Client:
 
     @property
     def authority_file(self) -> Path:
-        """Root certificate of the client's internal authority, which the gateway makes; browsers need it."""
+        """Root certificate of the client's internal authority; browsers need it."""
         return self.directory / "ca.crt"
 
     def authority(self) -> str | None:
-        """The root certificate (PEM), once the gateway has made it."""
+        """The root certificate (PEM), once it is made."""
         return self.authority_file.read_text(encoding="utf-8") if self.authority_file.is_file() else None
 
     def ssh(self) -> ssh.SshAccess:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from freehold import ssh
 from freehold.errors import BadInputError
 from freehold.events import Stage, Status
-from freehold.layout.placement import GATEWAY
 from freehold.proxmox.apply import apply
 from freehold.proxmox.changes import Change, Phase, Plan
 from freehold.proxmox.lock import client_lock
@@ -64,7 +63,4 @@ def down(client: Client, sink: Sink, made: Plan) -> int:
         for host in client.whole_layout.hosts:
             if host.vmid in gone:
                 ssh.unpin(pins, str(host.address))
-            if host.vmid in gone and GATEWAY in host.services:
-                # The authority went with the gateway; the next one makes its own.
-                client.authority_file.unlink(missing_ok=True)
         return len(gone)

@@ -12,7 +12,7 @@ from freehold.events import Event, Stage, Status
 from freehold.layout.types import Host, Layout
 from freehold.proxmox.changes import Action, Phase, Plan
 from freehold.proxmox.lock import client_lock
-from freehold.run import check, drift, fetch, plan, proof, roots, templates
+from freehold.run import check, drift, plan, proof, roots, templates
 from freehold.run.context import TOKEN_SECRET, Client
 from freehold.run.folder import RunFolder
 from freehold.run.stages import Run, Sink, failure
@@ -58,9 +58,6 @@ def up(client: Client, sink: Sink, options: Options | None = None) -> Summary:
             _base(run)
         if options.until not in {Stage.START, Stage.BASE}:
             _services(run, options)
-            if fetch.fetch_authority(client):
-                # The gateway made the client's authority just now: the hosts' base system trusts it too.
-                _base(run)
         proven = proof.prove(run) if options.prove and options.until is None else None
         return summarise(run, proven, seconds=time.monotonic() - began)
 

@@ -8,12 +8,14 @@ import re
 import stat
 import subprocess
 import sys
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 from freehold import secrets, vault
+from freehold.authority import ROOT, Scope, of_gateway, of_service
 from freehold.catalog.services import Secret
 from freehold.errors import BadInputError, ExitCode
 from freehold.secrets import Secrets, SecretsKeyError, UnknownSecretError, generate
@@ -308,3 +310,35 @@ def test_importing_secrets_does_not_import_ansible() -> None:
         "import sys, freehold.secrets; sys.exit(any(name.split('.')[0] == 'ansible' for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+SCOPE = Scope("acme", "acme.internal", IPv4Network("10.20.0.0/24"))
+SUBJECTS = {
+    "caddy.authority": of_gateway(SCOPE),
+    "qdrant.tls": of_service(SCOPE, "qdrant", IPv4Address("10.20.0.75")),
+}
+
+
+def test_certificates_are_issued_once_and_survive_the_file(client: Path) -> None:
+    made = opened(client)
+    wanted = {"qdrant.tls": Secret(type="certificate"), "caddy.authority": Secret(type="authority")}
+    assert not set(made.ensure(wanted)) & set(wanted)
+    assert made.certify(SCOPE, SUBJECTS) == [ROOT, "caddy.authority", "qdrant.tls"]
+    again = opened(client)
+    assert again.all_values() == made.all_values()
+    assert again.certify(SCOPE, SUBJECTS) == []
+
+
+def test_one_certificate_can_be_made_anew_and_a_new_root_makes_all(client: Path) -> None:
+    made = opened(client)
+    made.certify(SCOPE, SUBJECTS)
+    before = made.all_values()
+    assert made.certify(SCOPE, SUBJECTS, anew="qdrant.tls") == ["qdrant.tls"]
+    assert made.get(ROOT) == before[ROOT]
+    assert made.get("qdrant.tls") != before["qdrant.tls"]
+    assert made.certify(SCOPE, SUBJECTS, anew=ROOT) == [ROOT, "caddy.authority", "qdrant.tls"]
+
+
+def test_what_is_issued_is_not_generated() -> None:
+    with pytest.raises(ValueError, match="certificate"):
+        generate(Secret(type="certificate"))
