@@ -191,7 +191,7 @@ def archive(path: Path, members: Iterable[tuple[str, Path | bytes, int]]) -> Pat
             with gzip.GzipFile("", "wb", compresslevel=1, fileobj=stream, mtime=0) as packed:
                 _pack(packed, members)
     if raw != path:
-        run(["zstd", "--quiet", "--rm", "-1", "-T2", str(raw), "-o", str(path)])
+        run(["zstd", "--quiet", "--force", "--rm", "-1", "-T2", str(raw), "-o", str(path)])
     return path
 
 
