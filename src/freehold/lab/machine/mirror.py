@@ -1,7 +1,7 @@
 """A read-only file server on the lab's bridge (lab: a stand-in of a Proxmox VE node, for development).
 
 ``/`` lists the wheels of the host's own pip ``find-links`` in the form that ``pip --find-links`` reads, and
-``/templates/`` holds the templates, for ``download-url``; ``/models/tiny/`` holds the tiny language model, and
+``/templates/`` holds the templates, for ``download-url``; ``/models/`` holds the tiny language model, and
 ``/standins/`` what stands in for upstream's archives; ``/versions.yml`` is the lock of it for clients of the lab.
 """
 
@@ -19,6 +19,7 @@ from freehold.lab import standins
 from freehold.lab.machine.commands import SYSTEM_PATH
 from freehold.lab.machine.network import MIRROR_PORT, LabNetwork
 from freehold.lab.machine.paths import LabPaths
+from freehold.lab.tiny_gguf import write_tiny_gguf
 from freehold.lab.tiny_model import write_tiny_model
 
 
@@ -56,6 +57,7 @@ def fill(paths: LabPaths, network: LabNetwork) -> None:
             if not link.exists():
                 link.symlink_to(wheel)
     write_tiny_model(paths.www / "models" / "tiny")
+    write_tiny_gguf(paths.www / "models" / "tiny-gguf")
 
 
 def find_links() -> list[Path]:
