@@ -1,0 +1,277 @@
+"""Proof of the router: whom it knows, what it lists, and answers that came from the engines behind it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Any
+
+import pytest
+from testinfra.host import Host as Machine
+
+from freehold.layout import variables
+from freehold.layout.types import Host, Layout, ServicePlacement
+from freehold.run.proof import child
+
+# Runs on the router's own host. Keys come through standard input, so they are in no command line.
+_ASK = """\
+import http.client, json, sys
+for line in sys.stdin:
+    ask = json.loads(line)
+    connection = http.client.HTTPConnection(ask["address"], 4000, timeout=300)
+    headers = {"Content-Type": "application/json"}
+    if ask["key"]:
+        headers["Authorization"] = "Bearer " + ask["key"]
+    connection.request(ask["method"], ask["path"], json.dumps(ask["body"]) if ask["body"] else None, headers)
+    answer = connection.getresponse()
+    text = answer.read().decode("utf-8", "replace")
+    print(json.dumps([answer.status, json.loads(text) if text[:1] in ("{", "[") else text]))
+"""
+
+_CLOSED = [
+    "/ui/",
+    "/docs",
+    "/openapi.json",
+    "/config/yaml",
+    "/routes",
+    "/test",
+    "/health",
+    "/health/readiness",
+    "/key/generate",
+    "/model/new",
+    "/public/model_hub",
+    "/sso/key/generate",
+    "/v1/responses",
+    "/v1/files",
+    "/v1/messages",
+    "/mcp/",
+    "/",
+]
+"""Pages of LiteLLM, some of which answer without a key."""
+
+_LAB_ANSWER = "Hello from the tiny stand-in model of this lab."
+
+
+@dataclass
+class Question:
+    """What is asked, and with which key."""
+
+    path: str
+    body: dict[str, Any] | None = None
+    key: str = ""
+
+
+@dataclass
+class Router:
+    """Asks the router, from its own host."""
+
+    name: str
+    address: str
+
+    def ask(self, *questions: Question) -> list[tuple[int, Any]]:
+        """Status and body of each answer."""
+        lines = "".join(
+            json.dumps(
+                {
+                    "address": self.address,
+                    "method": "POST" if question.body else "GET",
+                    "path": question.path,
+                    "body": question.body,
+                    "key": question.key,
+                }
+            )
+            + "\n"
+            for question in questions
+        )
+        command = ["ssh", "-F", child.current().ssh_config, self.name, f"python3 -c '{_ASK}'"]
+        done = subprocess.run(command, input=lines, capture_output=True, text=True, check=True, timeout=600)
+        return [(status, body) for status, body in map(json.loads, done.stdout.splitlines())]
+
+
+@pytest.fixture
+def router(this_host: Host) -> Router:
+    return Router(this_host.name, str(this_host.address))
+
+
+@pytest.fixture
+def keys(service: ServicePlacement, secret: Callable[[str], str]) -> dict[str, str]:
+    """Keys by application."""
+    return {
+        application["name"]: secret(next(iter(variables.looked_up(application["key"]))))
+        for application in service.variables["litellm_applications"]
+    }
+
+
+@pytest.fixture
+def models(service: ServicePlacement) -> dict[str, str]:
+    """Kinds of the language models that the engines serve, by name."""
+    return {
+        model["name"]: model.get("kind", "chat")
+        for engine in service.variables["litellm_engines"]
+        for model in engine["models"]
+    }
+
+
+@pytest.fixture
+def here(service: ServicePlacement, layout: Layout) -> set[str]:
+    """Names of those language models whose engine is there: ``--only`` leaves engines out, which may not exist yet."""
+    present = {placed.name for placed in layout.services}
+    engines = [engine for engine in service.variables["litellm_engines"] if engine["name"] in present]
+    return {model["name"] for engine in engines for model in engine["models"]}
+
+
+def test_runs_as_its_own_user_and_never_had_to_be_restarted(host: Machine) -> None:
+    unit = host.service("litellm.service")
+
+    assert unit.is_running
+    assert unit.is_enabled
+    assert host.check_output("systemctl show -P User litellm.service") == "litellm"
+    assert host.check_output("systemctl show -P NRestarts litellm.service") == "0"
+
+
+def test_callers_without_a_key_of_theirs_are_refused(router: Router, secret: Callable[[str], str]) -> None:
+    chat = {"model": "any", "messages": [{"role": "user", "content": "Hello"}]}
+    strangers = ["", "sk-wrong", "Bearer", secret("litellm.master_key"), secret("litellm.key_metrics")]
+    questions = [Question("/v1/models", key=key) for key in strangers]
+    questions += [Question("/v1/chat/completions", chat, key) for key in strangers]
+    questions += [Question("/v1/embeddings", {"model": "any", "input": "Hello"}, key) for key in strangers]
+
+    assert {status for status, _ in router.ask(*questions)} <= {401, 403}
+
+
+def test_lists_the_language_models_of_all_engines_and_no_other(
+    router: Router, keys: dict[str, str], models: dict[str, str]
+) -> None:
+    answers = router.ask(*(Question("/v1/models", key=key) for key in keys.values()))
+
+    for status, body in answers:
+        assert status == 200
+        assert {model["id"] for model in body["data"]} == set(models)
+
+
+def test_asks_nobody_that_is_not_in_the_list(
+    router: Router, keys: dict[str, str], models: dict[str, str]
+) -> None:
+    hello = [{"role": "user", "content": "Hello"}]
+    key = next(iter(keys.values()), "")
+    asked = [
+        {"model": name, "messages": hello} for name in ("openai/gpt-4o", "anthropic/claude", "*", "gpt-4o")
+    ]
+    elsewhere = {"api_base": "http://192.0.2.1/v1", "api_key": "sk-elsewhere"}
+    asked += [{"model": name, "messages": hello, **elsewhere} for name in [*models, "openai/gpt-4o"]]
+
+    for status, body in router.ask(*(Question("/v1/chat/completions", question, key) for question in asked)):
+        assert status in {400, 401, 403}, body
+
+
+def test_answers(router: Router, keys: dict[str, str], models: dict[str, str], here: set[str]) -> None:
+    key = next(iter(keys.values()), "")
+    chats = [name for name in sorted(here) if models[name] == "chat"]
+    hello = [{"role": "user", "content": "Who are you?"}]
+    answers = router.ask(
+        *(
+            Question("/v1/chat/completions", {"model": name, "messages": hello, "max_tokens": 64}, key)
+            for name in chats
+        )
+    )
+
+    for name, (status, body) in zip(chats, answers, strict=True):
+        assert status == 200, body
+        message = body["choices"][0]["message"]
+        text = message.get("content") or message.get("reasoning_content") or ""
+        assert text.strip(), name
+        if name == "tiny":
+            assert text.startswith(_LAB_ANSWER)
+
+
+def test_embeds(router: Router, keys: dict[str, str], models: dict[str, str], here: set[str]) -> None:
+    key = next(iter(keys.values()), "")
+    names = [name for name in sorted(here) if models[name] == "embedding"]
+    answers = router.ask(
+        *(Question("/v1/embeddings", {"model": name, "input": ["one", "two"]}, key) for name in names)
+    )
+
+    for status, body in answers:
+        assert status == 200, body
+        assert [len(item["embedding"]) > 1 for item in body["data"]] == [True, True]
+
+
+def test_serves_what_applications_need_and_nothing_else(router: Router, keys: dict[str, str]) -> None:
+    key = next(iter(keys.values()), "")
+    questions = [Question(path, key=each) for path in _CLOSED for each in {"", key}]
+    answers = router.ask(Question("/health/liveliness"), *questions)
+
+    assert answers[0][0] == 200
+    assert [
+        question.path for question, (status, _) in zip(questions, answers[1:], strict=True) if status != 404
+    ] == []
+
+
+def test_metrics_are_for_prometheus_alone(
+    router: Router, keys: dict[str, str], secret: Callable[[str], str]
+) -> None:
+    strangers = ["", "sk-wrong", *keys.values()]
+    refused = router.ask(*(Question("/metrics/", key=key) for key in strangers))
+    status, text = router.ask(Question("/metrics/", key=secret("litellm.key_metrics")))[0]
+
+    assert [answer[0] for answer in refused] == [401] * len(strangers)
+    assert status == 200
+    assert "litellm_proxy_total_requests_metric_total" in text
+
+
+def test_the_host_has_the_hashes_of_keys_alone(
+    host: Machine, keys: dict[str, str], secret: Callable[[str], str]
+) -> None:
+    values = [*keys.values(), secret("litellm.key_metrics")]
+    hashes = host.file("/etc/litellm/keys.json")
+    settings = host.file("/etc/litellm/secrets.env")
+    assert (hashes.user, hashes.group, hashes.mode) == ("root", "litellm", 0o440)
+    assert (settings.user, settings.group, settings.mode) == ("root", "root", 0o400)
+    shown = [host.check_output("ps -eo args"), host.check_output("journalctl --no-pager -u litellm.service")]
+    written = host.check_output("find /etc/litellm /var/lib/litellm -type f -exec cat {} +")
+    assert not [value for value in values for text in (*shown, written) if value in text]
+    assert not [text for text in shown if secret("litellm.master_key") in text]
+
+
+def test_tells_nobody_and_fetches_nothing(host: Machine) -> None:
+    process = host.check_output("systemctl show -P MainPID litellm.service")
+    settings = host.check_output("tr '\\0' '\\n' < /proc/%s/environ", process).splitlines()
+    wanted = {
+        "LITELLM_TELEMETRY=False",
+        "LITELLM_LOCAL_MODEL_COST_MAP=True",
+        "LITELLM_MODE=PRODUCTION",
+        "STORE_MODEL_IN_DB=False",
+        "DISABLE_ADMIN_UI=True",
+        "NO_DOCS=True",
+        "HF_HUB_OFFLINE=1",
+    }
+
+    assert wanted <= set(settings)
+
+
+def test_has_no_way_from_one_language_model_to_another(host: Machine) -> None:
+    configuration = host.file("/etc/litellm/config.yaml").content_string
+
+    assert "fallback" not in configuration.replace("no fallbacks", "")
+    assert "*" not in configuration
+
+
+def test_only_its_clients_reach_it(
+    this_host: Host,
+    service: ServicePlacement,
+    layout: Layout,
+    reaching: Callable[[IPv4Address, int], set[str]],
+) -> None:
+    networks = [n for rule in this_host.rules if rule.port == service.ports["http"] for n in rule.sources]
+    allowed = {host.name for host in layout.hosts if any(host.address in network for network in networks)}
+
+    assert reaching(service.address, service.ports["http"]) - {this_host.name} == allowed - {this_host.name}
+
+
+def test_the_unit_is_hardened(host: Machine) -> None:
+    result = host.run("systemd-analyze security --no-pager --threshold=20 litellm.service")
+
+    assert result.rc == 0, result.stdout
