@@ -1,7 +1,7 @@
 """Digests that say whether a host has what it should have, without holding any secret.
 
-A service's digest covers everything that decides what its role does: the role, its templates, the plugins that roles
-use, its variables, and each of its secrets as a keyed hash. ``freehold up`` gives a host to Ansible only when the
+A service's digest covers everything that decides what its role does: the role and the roles that are part of it, their
+templates, the plugins that roles use, its variables, and each of its secrets as a keyed hash. ``freehold up`` gives a host to Ansible only when the
 digest in the host's manifest differs, or when a managed file or unit is not as the manifest says.
 """
 
@@ -12,6 +12,8 @@ import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import yaml
+
 from freehold import resources
 from freehold.layout.types import ServicePlacement
 
@@ -21,6 +23,9 @@ Keyed = Callable[[str], str]
 _KEYED = "keyed:"
 _NOT_APPLIED = frozenset({"molecule", "__pycache__", "README.md"})
 """Parts of a role that change nothing on a host."""
+
+_IMPORT = "ansible.builtin.import_role"
+_COLLECTION = "freehold.stack."
 
 
 def service_digest(
@@ -39,14 +44,26 @@ def service_digest(
         templates: Folder of the templates; Freehold's own when left out.
     """
     variables = json.dumps(service.variables, sort_keys=True, ensure_ascii=False)
+    roles, templates = roles or resources.roles(), templates or resources.templates()
+    names = [service.name, *imported(roles / service.name)]
     parts = {
-        "role": _tree((roles or resources.roles()) / service.name),
-        "templates": _tree((templates or resources.templates()) / service.name),
+        "role": {name: _tree(roles / name) for name in names},
+        "templates": {name: _tree(templates / name) for name in names},
         "plugins": _tree(resources.collections() / "ansible_collections/freehold/stack/plugins"),
         "variables": _sha256(variables.encode()),
         "secrets": {name: secret_digest(name) for name in sorted(service.secrets)},
     }
     return _sha256(json.dumps(parts, sort_keys=True).encode())
+
+
+def imported(role: Path) -> list[str]:
+    """Names of the roles of ours that the tasks of a role import."""
+    found = set()
+    for path in sorted((role / "tasks").glob("*.yml")):
+        for task in yaml.safe_load(path.read_text(encoding="utf-8")) or []:
+            if isinstance(task, dict) and (wanted := task.get(_IMPORT)):
+                found.add(str(wanted["name"]).removeprefix(_COLLECTION))
+    return sorted(found)
 
 
 def managed_digest(content: str, keyed: Keyed | None) -> str:

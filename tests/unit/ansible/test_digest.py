@@ -25,7 +25,7 @@ def trees(tmp_path: Path) -> tuple[Path, Path]:
     roles, templates = tmp_path / "roles", tmp_path / "templates"
     for path in (roles / "postgres/tasks/main.yml", templates / "postgres/a.j2"):
         path.parent.mkdir(parents=True)
-        path.write_text("first\n", encoding="utf-8")
+        path.write_text("- name: first\n", encoding="utf-8")
     return roles, templates
 
 
@@ -42,9 +42,34 @@ def test_a_file_of_role_or_templates_changes_it(
     service: ServicePlacement, trees: tuple[Path, Path], tmp_path: Path, changed: str
 ) -> None:
     before = _digest(service, trees)
-    (tmp_path / changed).write_text("second\n", encoding="utf-8")
+    (tmp_path / changed).write_text("- name: second\n", encoding="utf-8")
 
     assert _digest(service, trees) != before
+
+
+@pytest.mark.parametrize("changed", ["roles/proxy/tasks/run.yml", "templates/proxy/a.j2"])
+def test_a_file_of_a_role_that_is_part_of_it_changes_it(
+    service: ServicePlacement, trees: tuple[Path, Path], tmp_path: Path, changed: str
+) -> None:
+    task = "- name: proxy\n  ansible.builtin.import_role: {name: freehold.stack.proxy, tasks_from: run}\n"
+    (tmp_path / "roles/postgres/tasks/main.yml").write_text(task, encoding="utf-8")
+    before = _digest(service, trees)
+    path = tmp_path / changed
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("- name: second\n", encoding="utf-8")
+
+    assert _digest(service, trees) != before
+
+
+def test_a_role_that_is_no_part_of_it_does_not_change_it(
+    service: ServicePlacement, trees: tuple[Path, Path], tmp_path: Path
+) -> None:
+    before = _digest(service, trees)
+    path = tmp_path / "roles/proxy/tasks/run.yml"
+    path.parent.mkdir(parents=True)
+    path.write_text("- name: second\n", encoding="utf-8")
+
+    assert _digest(service, trees) == before
 
 
 @pytest.mark.parametrize("added", ["README.md", "molecule/default/molecule.yml", "tasks/__pycache__/a.pyc"])

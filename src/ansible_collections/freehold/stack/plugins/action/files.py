@@ -46,7 +46,7 @@ class ActionModule(ActionBase):
         except FreeholdError as error:
             raise AnsibleActionFail(context.explain(error)) from error
         payload = {
-            "service": options["service"],
+            "service": options["part_of"] or options["service"],
             "folder": variables.get("freehold_host_folder", pending.FOLDER),
             "directories": [dict(entry) for entry in options["directories"]],
             "files": files,
@@ -111,6 +111,7 @@ _ENTRY: dict[str, Any] = {
 }
 _SPEC: dict[str, Any] = {
     "service": {"type": "str", "required": True},
+    "part_of": {"type": "str", "default": ""},
     "directories": {
         "type": "list",
         "elements": "dict",

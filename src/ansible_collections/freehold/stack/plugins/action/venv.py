@@ -32,12 +32,13 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(
                 f"The lock file {options['requirements']} cannot be read: {error}"
             ) from error
+        role = self._task._role.get_name().rpartition(".")[2] if self._task._role else ""
         result: dict[str, Any] = self._execute_module(
             module_name="freehold.stack.venv",
             module_args={
                 **options,
                 "payload": base64.b64encode(zlib.compress(lock)).decode(),
-                "service": self._task._role.get_name().rpartition(".")[2] if self._task._role else "",
+                "service": options["part_of"] or role,
                 "handlers": list(self._task.notify or []),
             },
             task_vars=task_vars,
@@ -52,4 +53,5 @@ _SPEC: dict[str, Any] = {
     "wheels": {"type": "list", "elements": "str", "default": []},
     "upstream": {"type": "list", "elements": "str", "default": []},
     "timeout": {"type": "int", "default": 3600},
+    "part_of": {"type": "str", "default": ""},
 }

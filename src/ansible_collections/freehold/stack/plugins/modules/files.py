@@ -31,6 +31,10 @@ options:
   service:
     description: Folder below C(templates/).
     type: str
+  part_of:
+    description: Service whose manifest records these files, where a role is part of the role of that service.
+    type: str
+    default: ""
   directories:
     description: Directories, parents first.
     type: list
@@ -262,6 +266,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "service": {"type": "str"},
+            "part_of": {"type": "str", "default": ""},
             "directories": {
                 "type": "list",
                 "elements": "dict",

@@ -38,6 +38,10 @@ options:
     elements: str
     default: []
   timeout: {description: Seconds that the installation may take., type: int, default: 3600}
+  part_of:
+    description: Service whose manifest says that this was done, where a role is part of the role of that service.
+    type: str
+    default: ""
   payload: {description: What the action hands to the module; not for playbooks., type: str}
   service: {description: Set by the action., type: str, default: ""}
   handlers: {description: Set by the action., type: list, elements: str, default: []}
@@ -186,6 +190,7 @@ def main() -> None:
             "wheels": {"type": "list", "elements": "str", "default": []},
             "upstream": {"type": "list", "elements": "str", "default": []},
             "timeout": {"type": "int", "default": 3600},
+            "part_of": {"type": "str", "default": ""},
             "payload": {"type": "str", "no_log": True},
             "service": {"type": "str", "default": ""},
             "handlers": {"type": "list", "elements": "str", "default": []},
