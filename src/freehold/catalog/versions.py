@@ -56,6 +56,8 @@ class Artifact(BaseModel):
     """Debian release, such as ``trixie``."""
     packages: tuple[str, ...] = ()
     """Packages of ``debian``."""
+    when: str | None = None
+    """Jinja expression over the role's options (``vllm_device == 'cpu'``): where it is false, this is not downloaded."""
     stand_in: bool = False
     """Whether this is the lab's stand-in of something that could not be had."""
 

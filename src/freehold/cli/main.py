@@ -12,6 +12,7 @@ from freehold import __version__
 from freehold.cli import life, look, secrets
 from freehold.cli.console import report
 from freehold.cli.lab import app as lab
+from freehold.cli.mirror import app as mirror
 from freehold.errors import ExitCode, FreeholdError
 
 app = typer.Typer(
@@ -39,6 +40,7 @@ app.command(rich_help_panel=DAILY)(life.down)
 app.command("ssh-config", rich_help_panel=LOOK)(look.ssh_config)
 app.add_typer(look.show, name="show", rich_help_panel=LOOK)
 app.add_typer(secrets.app, name="secrets", rich_help_panel=DAILY)
+app.add_typer(mirror, name="mirror", rich_help_panel=DAILY)
 app.add_typer(lab, name="lab", rich_help_panel="Develop")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -30,11 +31,11 @@ def test_the_lock_is_sorted_by_name() -> None:
 
 def test_everything_in_the_lock_belongs_to_a_service() -> None:
     used = {name for meta in services.load().values() for name in meta.artifacts}
-    assert set(LOCK) - used <= NODE_ARTIFACTS
+    assert set(LOCK) - used <= DEPLOYED
 
 
-NODE_ARTIFACTS = {"nvidia-gpu-exporter"}
-"""What deploys install on nodes."""
+DEPLOYED = {"base", "nvidia-gpu-exporter", "template-debian-12", "template-debian-13"}
+"""What deploys install, or containers are made from."""
 
 
 @pytest.mark.parametrize("name", sorted(name for name, entry in LOCK.items() if entry.lock))
@@ -47,11 +48,28 @@ def test_a_lock_file_has_the_version_that_the_lock_names(name: str) -> None:
         assert yaml.safe_load(text)["packages"][f"node_modules/{entry.package}"]["version"] == entry.version
 
 
-@pytest.mark.parametrize("name", sorted(name for name, entry in LOCK.items() if entry.source == "debian"))
-def test_a_role_installs_the_packages_that_the_lock_names(name: str) -> None:
-    roles = [meta.name for meta in services.load().values() if name in meta.artifacts]
-    installed = "".join((resources.roles() / role / "tasks/install.yml").read_text() for role in roles)
-    assert [package for package in LOCK[name].packages if package not in installed] == []
+def by_apt(role: str) -> set[str]:
+    """Names of packages that the tasks of a role install, also those that an expression chooses from."""
+    found: set[str] = set()
+    for file in (resources.roles() / role / "tasks").glob("*.yml"):
+        for task in yaml.safe_load(file.read_text()) or []:
+            if names := task.get("ansible.builtin.apt", {}).get("name"):
+                chosen = yaml.safe_dump([names if isinstance(names, list) else "", task.get("vars", {})])
+                found |= set(re.findall(r"(?<=[-\[ ,])[a-z0-9][a-z0-9.+-]+(?=[,\]\n])", chosen))
+                found |= set(re.findall(r"'([a-z0-9][a-z0-9.+-]+)'", str(names)))
+    return found
+
+
+@pytest.mark.parametrize("role", sorted(services.load()))
+def test_a_role_installs_the_packages_that_the_lock_names_and_no_others(role: str) -> None:
+    named = {package for name in services.load()[role].artifacts for package in LOCK[name].packages}
+    assert by_apt(role) == named, "list them under packages in versions.yml: that is what fills a mirror"
+
+
+def test_the_base_system_installs_the_packages_that_the_lock_names() -> None:
+    text = (resources.deploys() / "base.py").read_text()
+    listed = text[text.index("needed = [") : text.index("]\n\nconfiguration")]
+    assert set(re.findall(r'"([a-z0-9-]+)"', listed)) <= set(LOCK["base"].packages)
 
 
 def test_a_client_lays_its_own_lock_over(tmp_path: Path) -> None:

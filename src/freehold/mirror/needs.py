@@ -1,0 +1,223 @@
+"""What the hosts of a layout download: computed from the lock, the lock files of roles, and the settings of services."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from jinja2 import StrictUndefined
+from jinja2.sandbox import SandboxedEnvironment
+
+from freehold import resources
+from freehold.catalog import services as catalog_of
+from freehold.catalog.versions import Artifact
+from freehold.errors import FreeholdError
+from freehold.layout.types import Layout, ServicePlacement
+from freehold.mirror.apt import CODENAMES, TEMPLATE
+
+BASE = "base"
+"""The artifact that lists the packages of every host's base system (``deploys/base.py``)."""
+TEMPLATE_OF = "template-{os}"
+"""The artifact that is the container template of a system."""
+
+
+class UnpinnedError(FreeholdError):
+    """It is not known what exactly is to be installed."""
+
+
+@dataclass(frozen=True)
+class Packages:
+    """Debian packages of one service, or of the base system."""
+
+    title: str
+    codename: str
+    names: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """What identifies this need in a mirror's index."""
+        return f"apt:{self.codename}:{','.join(self.names)}"
+
+
+@dataclass(frozen=True)
+class Wheels:
+    """The Python packages of a lock file, for one system."""
+
+    title: str
+    system: str
+    lock: str = field(repr=False)
+    """The text."""
+    places: tuple[str, ...] = field(default=(), compare=False)
+    """Where wheels lie that the index does not have."""
+
+    @property
+    def key(self) -> str:
+        """What identifies this need in a mirror's index."""
+        return f"pypi:{self.system}:{_digest(self.lock)}"
+
+
+@dataclass(frozen=True)
+class Modules:
+    """The npm packages of a lock file."""
+
+    title: str
+    lock: str = field(repr=False)
+
+    @property
+    def key(self) -> str:
+        """What identifies this need in a mirror's index."""
+        return f"npm:{_digest(self.lock)}"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file with its checksum."""
+
+    title: str
+    url: str
+    sha256: str
+
+    @property
+    def key(self) -> str:
+        """What identifies this need in a mirror's index."""
+        return f"file:{self.sha256}:{self.name}"
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return PurePosixPath(urlsplit(self.url).path).name
+
+    @property
+    def path(self) -> str:
+        """Its place in the mirror: that of ``Artifact.for_role``."""
+        return f"files/{self.sha256}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Image:
+    """A container image."""
+
+    title: str
+    image: str
+    digest: str
+    plain_http: bool = False
+
+    @property
+    def key(self) -> str:
+        """What identifies this need in a mirror's index."""
+        return f"oci:{self.image.partition('/')[2]}@{self.digest}"
+
+
+Need = Packages | Wheels | Modules | File | Image
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def of(layout: Layout, lock: Mapping[str, Artifact]) -> list[Need]:
+    """What the hosts of a layout download. The layout must have been computed without a mirror.
+
+    Raises:
+        UnpinnedError: The checksum of something is not known.
+    """
+    found: list[Need] = []
+    for system in sorted({host.os for host in layout.hosts}):
+        names = (*TEMPLATE, *lock[BASE].packages)
+        found.append(Packages(f"base system of {system}", CODENAMES[system], names))
+        found.append(Wheels(f"uv for {system}", system, _uv()))
+        if template := lock.get(TEMPLATE_OF.format(os=system)):
+            found.append(_file(f"container template of {system}", template))
+    for placed in layout.services:
+        found += _of_service(layout, placed, lock)
+    return list(dict.fromkeys(found))
+
+
+def _of_service(layout: Layout, placed: ServicePlacement, lock: Mapping[str, Artifact]) -> Iterator[Need]:
+    meta = catalog_of.load()[placed.name]
+    system = layout.host(placed.host).os
+    values = _defaults(placed.name) | placed.variables
+    artifacts = [lock[name] for name in meta.artifacts]
+    needed = [one for one in artifacts if one.when is None or _true(one.when, values)]
+    if names := sorted({name for one in needed for name in one.packages}):
+        yield Packages(f"Debian packages of {placed.title}", CODENAMES[system], tuple(names))
+    for one in needed:
+        title = f"{placed.title} {one.version}"
+        if one.source in {"pypi", "npm"}:
+            assert one.lock is not None  # the model's validator sees to it
+            text = (resources.roles() / one.lock).read_text(encoding="utf-8")
+            if one.source == "npm":
+                yield Modules(f"npm packages of {title}", text)
+            else:
+                places = (*layout.sources.wheels, *_places(values))
+                yield Wheels(f"Python packages of {title} for {system}", system, text, places)
+        elif one.source == "release":
+            yield _file(title, one)
+        elif one.source == "oci":
+            assert one.image is not None
+            if one.digest is None:
+                raise _unpinned(title)
+            yield Image(f"image of {title}", one.image, one.digest, one.plain_http)
+    of_lock = {one.sha256 for one in artifacts}
+    for file in _files(placed.variables):
+        if file.sha256 not in of_lock:
+            yield File(f"{file.name} of {placed.title}", file.url, file.sha256)
+
+
+def _file(title: str, artifact: Artifact) -> File:
+    if artifact.sha256 is None or artifact.url is None:
+        raise _unpinned(title)
+    return File(title, artifact.url, artifact.sha256)
+
+
+def _unpinned(title: str) -> UnpinnedError:
+    return UnpinnedError(
+        f"There is no checksum yet for {title}",
+        doing="computing what a mirror must hold",
+        where=str(resources.versions()),
+        remedy="Run `freehold versions lock NAME` where upstream can be reached, or leave the service out.",
+    )
+
+
+def _files(value: Any) -> Iterator[File]:
+    """Files with a checksum in the variables of a role, such as the weights of a language model."""
+    if isinstance(value, Mapping):
+        url, sha256 = value.get("url"), value.get("sha256")
+        if isinstance(url, str) and isinstance(sha256, str) and sha256 and "://" in url:
+            yield File("", url, sha256)
+        for part in value.values():
+            yield from _files(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _files(part)
+
+
+def _places(values: Mapping[str, Any]) -> Iterable[str]:
+    """Upstream's own places for wheels, which a role names in an option ``<name>_<what>_wheels``."""
+    for name, value in sorted(values.items()):
+        if name.endswith("_wheels") and isinstance(value, list):
+            yield from (place for place in value if isinstance(place, str))
+
+
+def _defaults(service: str) -> dict[str, Any]:
+    return {name: option.get("default") for name, option in catalog_of.argument_specs(service).items()}
+
+
+@cache
+def _environment() -> SandboxedEnvironment:
+    return SandboxedEnvironment(undefined=StrictUndefined)
+
+
+def _true(expression: str, values: Mapping[str, Any]) -> bool:
+    return bool(_environment().compile_expression(expression, undefined_to_none=False)(**values))
+
+
+def _uv() -> str:
+    from ansible_collections.freehold.stack.plugins.modules.venv import UV_LOCK
+
+    return str(UV_LOCK)
