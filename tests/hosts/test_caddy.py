@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ try:
     if ask["authority"]:
         trust = ssl.create_default_context(cafile=ask["authority"])
         connection.sock = trust.wrap_socket(connection.sock, server_hostname=ask["name"])
-    connection.request("GET", ask["path"], headers={"User-Agent": "freehold-proof"})
+    connection.request(ask["method"], ask["path"], headers={"User-Agent": "freehold-proof"})
     answer = connection.getresponse()
     print(json.dumps({"status": answer.status, "headers": {name.lower(): text for name, text in answer.getheaders()},
                       "body": answer.read(200000).decode("utf-8", "replace")}))
@@ -39,13 +40,16 @@ class Gateway:
     address: str
     authority: str
 
-    def get(self, name: str, path: str = "/", *, tls: bool = True) -> dict[str, Any]:
+    def get(
+        self, name: str, path: str = "/", *, tls: bool = True, method: str = "GET", port: int = 0
+    ) -> dict[str, Any]:
         """Status, headers and body of an answer; ``refused`` where TLS did not come about."""
         ask = {
             "name": name,
             "path": path,
+            "method": method,
             "address": self.address,
-            "port": 443 if tls else 80,
+            "port": port or (443 if tls else 80),
             "authority": self.authority if tls else None,
         }
         answer: dict[str, Any] = json.loads(
@@ -109,18 +113,78 @@ def test_every_application_answers_behind_its_name(gateway: Gateway, layout: Lay
         assert gateway.get(route.fqdn)["status"] < 500, route.fqdn
 
 
-def test_the_domain_lists_every_application(gateway: Gateway, layout: Layout) -> None:
+@pytest.fixture
+def routes(service: ServicePlacement) -> list[dict[str, Any]]:
+    """What the list of applications shows."""
+    return list(service.variables["caddy_routes"])
+
+
+def test_the_domain_lists_every_application_with_its_state(
+    gateway: Gateway, layout: Layout, routes: list[dict[str, Any]]
+) -> None:
     page = gateway.get(layout.domain)
 
     assert page["status"] == 200
     assert page["headers"]["content-security-policy"].startswith("default-src 'none'")
-    for route in layout.routes:
-        assert f'href="https://{route.fqdn}/"' in page["body"]
+    for route in routes:
+        assert f'href="https://{route["fqdn"]}/"' in page["body"]
+        if route.get("health"):
+            state = gateway.get(layout.domain, f"/state/{route['service']}")["body"]
+            assert state in {"up", "down"}
+            assert f'data-state="{state}" data-service="{route["service"]}"' in page["body"]
+
+
+def test_applications_that_work_are_shown_as_available(gateway: Gateway, layout: Layout) -> None:
+    """What ``--only`` left out is not looked at."""
+    waited = {route.service for route in layout.routes if route.health}
+    deadline = time.monotonic() + 30  # the gateway asks every ten seconds
+    while waited and time.monotonic() < deadline:
+        waited = {name for name in waited if gateway.get(layout.domain, f"/state/{name}")["body"] != "up"}
+        time.sleep(2 * bool(waited))
+
+    assert waited == set()
+
+
+def test_the_list_is_found_by_address_too(gateway: Gateway, layout: Layout) -> None:
+    """Where names do not work yet, people still get the authority's certificate and see what there is."""
+    assert gateway.get(gateway.address)["body"] == gateway.get(layout.domain)["body"]
+
+
+def test_states_can_be_read_and_nothing_else(
+    gateway: Gateway, layout: Layout, routes: list[dict[str, Any]]
+) -> None:
+    for route in routes:
+        if route.get("health"):
+            path = f"/state/{route['service']}"
+            assert gateway.get(layout.domain, path, method="POST")["status"] == 405
+            assert gateway.get(layout.domain, f"{path}/x")["status"] == 404
 
 
 def test_the_domain_serves_nothing_else(gateway: Gateway, layout: Layout) -> None:
-    for path in ("/index.html/..", "/root.key", "/ca.crt/../root.key", "/%2e%2e/Caddyfile", "/Caddyfile"):
+    for path in (
+        "/landing.html",
+        "/unavailable.html",
+        "/landing.css/../../Caddyfile",
+        "/root.key",
+        "/ca.crt/../root.key",
+        "/%2e%2e/Caddyfile",
+        "/Caddyfile",
+        "/authority/gateway.key",
+        "/metrics",
+    ):
         assert gateway.get(layout.domain, path)["status"] in {308, 400, 404}, path
+
+
+def test_metrics_have_a_port_of_their_own(
+    gateway: Gateway, this_host: Host, service: ServicePlacement
+) -> None:
+    port = service.ports["metrics"]
+    rules = [rule for rule in this_host.rules if rule.port == port]
+    answer = gateway.get(gateway.address, "/metrics", tls=False, port=port)
+
+    assert "caddy_http_request_duration_seconds" in answer["body"]
+    assert gateway.get(gateway.address, "/debug/pprof/", tls=False, port=port)["status"] == 404
+    assert {rule.comment for rule in rules} <= {"caddy metrics for prometheus"}
 
 
 def test_the_authority_can_be_downloaded(gateway: Gateway, layout: Layout) -> None:

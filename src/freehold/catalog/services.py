@@ -52,6 +52,8 @@ class Route(_Meta):
     """Name of a port of this service."""
     title: str
     """What the landing page and the summary call it."""
+    description: str = ""
+    """What people do there, in a few words for the landing page."""
 
 
 class Health(_Meta):

@@ -209,6 +209,10 @@ def _routes(stack: Stack, seats: Sequence[Seat]) -> list[RouteTarget]:
                 service=seat.name,
                 address=seat.address,
                 port=seat.meta.ports[route.port].port,
+                description=route.description,
+                health=seat.meta.health.path
+                if seat.meta.health and seat.meta.health.port == route.port
+                else None,
             )
     return list(found.values())
 

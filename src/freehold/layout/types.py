@@ -99,6 +99,10 @@ class RouteTarget(_Value):
     service: str
     address: IPv4Address
     port: int
+    description: str = ""
+    """What people do there."""
+    health: str | None = None
+    """Path at the port that answers 200 while the service works."""
 
 
 class ServicePlacement(_Value):
