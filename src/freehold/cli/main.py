@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from freehold import __version__
-from freehold.cli import life, look, secrets
+from freehold.cli import life, look, secrets, users
 from freehold.cli.console import report
 from freehold.cli.lab import app as lab
 from freehold.cli.mirror import app as mirror
@@ -40,6 +40,7 @@ app.command(rich_help_panel=DAILY)(life.down)
 app.command("ssh-config", rich_help_panel=LOOK)(look.ssh_config)
 app.add_typer(look.show, name="show", rich_help_panel=LOOK)
 app.add_typer(secrets.app, name="secrets", rich_help_panel=DAILY)
+app.add_typer(users.app, name="users", rich_help_panel=DAILY)
 app.add_typer(mirror, name="mirror", rich_help_panel=DAILY)
 app.add_typer(lab, name="lab", rich_help_panel="Develop")
 

@@ -1,8 +1,9 @@
-"""``freehold secrets``: show, rotate, rekey."""
+"""``freehold secrets``: show, set, rotate, rekey."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -68,6 +69,36 @@ def rotate(
             )
         Client.open(client).rotate_secret(name)
         out.print(f"{name} is new. Give it to the services with: freehold up {client}", highlight=False)
+
+
+@app.command("set")
+def set_(
+    client: ClientArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name, such as openwebui.oidc_client_secret.")],
+    debug: DebugOption = False,
+) -> None:
+    """Keep a secret that was made elsewhere, such as the one of an identity provider or a mail server.
+
+    It is asked for without being shown, or read from standard input; never from the command line, which others can see.
+    The services get it with the next `freehold up`.
+
+    Example: freehold secrets set acme alertmanager.smtp_password < password.txt
+    """
+    from freehold.run.context import Client
+
+    with errors(debug=debug):
+        opened = Client.open(client)
+        opened.check_settable(name)
+        if sys.stdin.isatty():
+            value = str(typer.prompt(name, hide_input=True, confirmation_prompt=True))
+        else:
+            value = sys.stdin.read()
+            # A text of several lines, such as a key, ends with a newline of its own.
+            value = value if "\n" in value.rstrip("\r\n") else value.rstrip("\r\n")
+        if not value.strip():
+            raise BadInputError("the secret is empty", doing="keeping a secret", where=name)
+        opened.secrets.set(name, value)
+        out.print(f"{name} is kept. Give it to the services with: freehold up {client}", highlight=False)
 
 
 @app.command()

@@ -15,7 +15,7 @@ from freehold.layout.types import Layout
 from freehold.proxmox.client import PveClient, Token
 from freehold.schema.load import LoadedStack, load_stack
 from freehold.schema.stack import Stack
-from freehold.secrets import ISSUED, SSH_KEY, Secrets
+from freehold.secrets import FINGERPRINT_KEY, ISSUED, SSH_KEY, Secrets
 from freehold.vault import write_private
 
 TOKEN_SECRET = "proxmox.token"  # noqa: S105 - the name of a secret
@@ -103,6 +103,26 @@ class Client:
             self._keep_authority()
         else:
             self.secrets.rotate(name, kinds[name])
+
+    def check_settable(self, name: str) -> None:
+        """Refuse names of secrets that nothing would read, and those that hosts or the node must learn first.
+
+        Raises:
+            BadInputError: It is such a name.
+        """
+        owner, _, key = name.partition(".")
+        if name in {SSH_KEY, FINGERPRINT_KEY, TOKEN_SECRET}:
+            raise BadInputError(
+                f"{name} cannot be set: it belongs to what exists already",
+                remedy=f"For the API token: freehold prepare {self.stack.client} --new-token",
+            )
+        known = {service.name for service in self.whole_layout.services}
+        if not key or (owner not in known and name != ROOT and name not in self.secret_kinds()):
+            raise BadInputError(
+                f"No service or user of this client has a secret {name}",
+                where=name,
+                remedy=f"A name is SERVICE.SECRET. Services: {', '.join(sorted(known))}.",
+            )
 
     def secret_kinds(self) -> dict[str, catalog.Secret]:
         """What kinds of secrets the client's services and users have, by name."""
