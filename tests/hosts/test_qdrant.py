@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +63,7 @@ def store(host: Machine, this_host: Host) -> Store:
 def collection(store: Store) -> Iterator[str]:
     """A small collection, with three documents of two owners, that is gone afterwards."""
     path = f"/collections/{COLLECTION}"
-    store.result("DELETE", path)
+    store.ask("DELETE", path)  # left by a proof that was cut off
     store.result("PUT", path, {"vectors": {"size": 3, "distance": "Cosine"}})
     store.result("PUT", f"{path}/index?wait=true", {"field_name": "owner", "field_schema": "keyword"})
     points = [
@@ -86,12 +87,11 @@ def test_runs_as_its_own_user(host: Machine) -> None:
 
 
 def test_only_declared_ports_listen(host: Machine, this_host: Host, service: ServicePlacement) -> None:
-    own = {line.split()[4] for line in host.check_output("ss -Hltnup").splitlines() if "qdrant" in line}
-    named = {f"{this_host.address}:{port}" for port in service.ports.values()}
-    listeners = {line.split()[4] for line in host.check_output("ss -Hltn").splitlines()}
+    process = f"pid={host.check_output('systemctl show -P MainPID qdrant.service')},"
+    lines = [line for line in host.check_output("ss -Hltnup").splitlines() if process in line]
+    listeners = {re.sub(r"\[::ffff:(.+)\]", r"\1", line.split()[4]) for line in lines}
 
-    assert named <= listeners
-    assert own <= named
+    assert listeners == {f"{this_host.address}:{port}" for port in service.ports.values()}
 
 
 def test_the_certificate_is_the_clients_and_names_the_address(store: Store) -> None:
@@ -131,17 +131,19 @@ def test_web_pages_are_told_nothing(store: Store) -> None:
     assert not [name for name in headers if name.startswith("access-control-")]
 
 
-def test_it_tells_nobody_about_its_use(host: Machine, this_host: Host) -> None:
+def test_it_tells_nobody_about_its_use(host: Machine) -> None:
     command = host.check_output("tr '\\0' ' ' </proc/$(systemctl show -P MainPID qdrant.service)/cmdline")
-    peers = {
-        line.split()[3].rsplit(":", 1)[0]
+    process = f"pid={host.check_output('systemctl show -P MainPID qdrant.service')},"
+    connections = [
+        line.split()[2:4]
         for line in host.check_output("ss -Htnp state established").splitlines()
-        if "qdrant" in line and line.split()[2].rsplit(":", 1)[-1] not in {"6333", "6334"}
-    }
+        if process in line
+    ]
+    outward = [(near, far) for near, far in connections if near.rsplit(":", 1)[-1] not in {"6333", "6334"}]
 
     assert "--config-path /etc/qdrant/config.yaml" in command
     assert "telemetry_disabled: true" in host.file("/etc/qdrant/config.yaml").content_string.splitlines()
-    assert peers <= {str(this_host.address), "127.0.0.1"}
+    assert outward == []
 
 
 def test_what_was_stored_is_found_by_likeness_and_owner(store: Store, collection: str) -> None:

@@ -203,7 +203,7 @@ class Api:
             ("GET", f"{name}/exists", lambda _, c: {"exists": self.local.collection_exists(c)}),
             ("GET", name, lambda _, c: self.local.get_collection(c)),
             ("PATCH", name, self.change),
-            ("DELETE", name, lambda _, c: self.local.delete_collection(c)),
+            ("DELETE", name, self.remove),
             ("GET", f"{name}/aliases", lambda _, c: self.local.get_collection_aliases(c)),
             ("PUT", f"{name}/index", self.index),
             ("DELETE", f"{name}/index/([^/]+)", lambda _, c, f: self.local.delete_payload_index(c, f)),
@@ -250,8 +250,8 @@ class Api:
             known |= found is not None
             if found and wanted == method:
                 parts = [unquote(part) for part in found.groups()]
-                makes = (method, pattern.pattern) == ("PUT", r"/collections/([^/]+)") or "snapshots/" in path
-                if parts and not makes and not path.endswith("/exists"):
+                whole = pattern.pattern == r"/collections/([^/]+)" and method in {"PUT", "DELETE"}
+                if parts and not whole and "/snapshots/" not in path and not path.endswith("/exists"):
                     self.store.require(parts[0])
                 with self.store.lock:
                     try:
@@ -265,6 +265,9 @@ class Api:
         if self.local.collection_exists(name):
             raise Refused(409, f"Wrong input: Collection `{name}` already exists!")
         return self.local.create_collection(name, made.vectors, made.sparse_vectors, metadata=made.metadata)
+
+    def remove(self, _body: bytes, name: str) -> Any:
+        return self.local.collection_exists(name) and self.local.delete_collection(name)
 
     def change(self, body: bytes, name: str) -> Any:
         made = self.parse("UpdateCollection", body)
