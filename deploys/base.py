@@ -64,6 +64,28 @@ archives = (
     else []
 )
 
+exporter = (
+    [
+        Directory("/etc/prometheus/freehold", mode="750", group="prometheus"),
+        File(
+            "/etc/systemd/system/prometheus-node-exporter.service",
+            base("node-exporter.service", address=str(this.address)),
+            handler="exporter",
+        ),
+        # read anew at every request
+        File(
+            "/etc/prometheus/freehold/web.yml",
+            base("node-exporter-web.yml", client=layout.client, hash=host.data.scrape_hash),
+            mode="640",
+            group="prometheus",
+        ),
+        # where scripts of this machine put figures of their own
+        Directory("/var/lib/prometheus/node-exporter", owner="prometheus", group="prometheus"),
+    ]
+    if layout.monitor
+    else []
+)
+
 needed = [
     "python3",  # Ansible's modules fail with python3-minimal
     "python3-apt",
@@ -72,6 +94,14 @@ needed = [
     "tzdata",
     "unattended-upgrades",
     *(["locales"] if compiled_locale else []),
+    # the exporter asks systemd for the states of units over D-Bus
+    *(["prometheus-node-exporter", "dbus"] if exporter else []),
+]
+
+running = [
+    "nftables.service",
+    "ssh.service",
+    *(["prometheus-node-exporter.service"] if exporter else []),
 ]
 
 configuration = [
@@ -110,6 +140,7 @@ configuration = [
     File("/etc/timezone", f"{system.timezone}\n"),
     Directory("/etc/systemd/journald.conf.d"),
     File("/etc/systemd/journald.conf.d/10-freehold.conf", base("journald.conf"), handler="journald"),
+    *exporter,
 ]
 
 keep_reachable(
@@ -133,17 +164,18 @@ handlers(
         "certificates": "update-ca-certificates >/dev/null",
         "journald": "systemctl restart systemd-journald",
         "ssh": "systemctl reload ssh",
+        "exporter": "systemctl daemon-reload && systemctl restart prometheus-node-exporter",
     },
 )
 firewall(name="Firewall")
 units(
     name="Units",
-    running=["nftables.service", "ssh.service"],
+    running=running,
     # containers share the clock of the node, which keeps it right
     masked=["systemd-timesyncd.service"],
     enabled=["apt-daily.timer", "apt-daily-upgrade.timer"],
 )
 manifest(
     name="Manifest",
-    section=section([*archives, *configuration], ["nftables.service", "ssh.service"], needed),
+    section=section([*archives, *configuration], running, needed),
 )

@@ -11,7 +11,7 @@ from freehold.run.plan import plan
 
 _client = Client.open(os.environ["FREEHOLD_CLIENT"])
 session.share(session.Session(lambda: _client.api, lambda: plan(_client)[0]))
-_groups = inventory.groups(_client.layout, _client.ssh().config)
+_groups = inventory.groups(_client.layout, _client.ssh().config, _client.scrape_hash)
 
 containers = _groups["containers"]
 guests = _groups["guests"]

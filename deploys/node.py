@@ -2,13 +2,23 @@
 
     FREEHOLD_CLIENT=lab pyinfra deploys/inventory.py --limit nodes deploys/node.py
 
-Nothing is installed on the node: it keeps its own tools, and its drivers are its administrator's.
+The node keeps its own tools, and its drivers are its administrator's. Where the stack has a monitoring service, Debian's
+node exporter is installed; it serves every client of the node, each with a user of its own.
 """
+
+from pathlib import Path
 
 from pyinfra import host
 
-from freehold.pyinfra.node import no_gpu_unit, nvidia_minors, template
-from freehold.pyinfra.system import File, handlers, tree, units
+from freehold.catalog.versions import template_at_mirror
+from freehold.pyinfra.node import (
+    ASSEMBLE_EXPORTER,
+    exporter_package,
+    no_gpu_unit,
+    nvidia_minors,
+    template,
+)
+from freehold.pyinfra.system import Directory, File, handlers, tree, units
 from freehold.render import render
 
 layout = host.data.layout
@@ -17,7 +27,12 @@ devices = sorted({device.path for guest in guests for device in guest.devices})
 unit = f"freehold-gpu-{layout.client}.service"
 
 for system in host.loop(sorted({guest.os for guest in guests})):
-    template(name=f"Template {system}", storage=layout.proxmox.template_storage, system=system)
+    template(
+        name=f"Template {system}",
+        storage=layout.proxmox.template_storage,
+        system=system,
+        mirrored=template_at_mirror(system, Path(layout.directory), layout.sources.mirror),
+    )
 
 if devices:
     variables = {"client": layout.client, "devices": devices, "nvidia": nvidia_minors(devices)}
@@ -42,4 +57,59 @@ else:
         unit=unit,
         client=layout.client,
         vmids=[guest.vmid for guest in layout.hosts],
+    )
+
+if layout.monitor:
+    access = next(node for node in layout.nodes if node.name == host.data.freehold_host)
+    ours = f"/etc/prometheus/freehold/{layout.client}"
+    exporter_package(name="Node exporter")
+    tree(
+        name="Figures of this node",
+        entries=[
+            Directory("/etc/prometheus/freehold", mode="750", group="prometheus"),
+            Directory("/var/lib/prometheus/node-exporter", owner="prometheus", group="prometheus"),
+            File(
+                f"{ours}.user",
+                f"  {layout.client}: {host.data.scrape_hash}\n",
+                mode="600",
+                handler="exporter",
+            ),
+            File(f"{ours}.address", f"{access.address}\n", mode="600", handler="exporter"),
+            File(
+                "/etc/systemd/system/prometheus-node-exporter.service",
+                render("base/node-exporter.service.j2", {"address": None}),
+                handler="exporter",
+            ),
+            *(
+                [
+                    File(f"{ours}.gpus", "".join(f"{pci}\n" for pci in access.gpus)),
+                    File(
+                        "/usr/local/lib/freehold/gpu-figures.sh",
+                        render("node/gpu-figures.sh.j2", {}),
+                        handler="gpus",
+                    ),
+                    File(
+                        "/etc/systemd/system/freehold-gpu-figures.service",
+                        render("node/gpu-figures.service.j2", {}),
+                        handler="gpus",
+                    ),
+                ]
+                if access.gpus
+                else []
+            ),
+        ],
+    )
+    handlers(
+        name="Apply what changed for the figures",
+        commands={
+            "exporter": ASSEMBLE_EXPORTER,
+            "gpus": "systemctl daemon-reload && systemctl restart freehold-gpu-figures",
+        },
+    )
+    units(
+        name="Units of the figures",
+        running=[
+            "prometheus-node-exporter.service",
+            *(["freehold-gpu-figures.service"] if access.gpus else []),
+        ],
     )

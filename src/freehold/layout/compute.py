@@ -110,6 +110,7 @@ def compute(
         ),
         routes=tuple(route for route in routes if route.service in kept),
         admins=network.admins(stack),
+        monitor=next((host.address for host in hosts if host.name == network.MONITOR), None),
         users=stack.users,
         groups=stack.groups,
         sources=stack.sources,
@@ -228,6 +229,7 @@ def _nodes(stack: Stack, directory: Path) -> tuple[NodeAccess, ...]:
             ssh_key=_text(_path(directory, node.ssh_key)),
             host_key=node.host_key,
             known_hosts=_text(_path(directory, node.known_hosts)),
+            gpus=tuple(gpus.full_pci(gpu.pci) for gpu in node.gpus if gpu.vendor == "nvidia"),
         )
         for name, node in sorted(nodes.items())
     )

@@ -16,6 +16,9 @@ PRIVATE = (IPv4Network("10.0.0.0/8"), IPv4Network("172.16.0.0/12"), IPv4Network(
 MONITOR = "prometheus"
 """The service that reads the metrics of all others."""
 
+EXPORTER_PORT = 9100
+"""Port of the node exporter that every host has where there is a monitor, and nodes with SSH."""
+
 
 def gateway(network: Network) -> IPv4Address:
     """The default gateway: the first address of the subnet where the client names none."""
@@ -122,4 +125,13 @@ def rules(stack: Stack, seat: Seat, seats: Sequence[Seat]) -> tuple[FirewallRule
             found.append(
                 FirewallRule(port=port.port, protocol=port.protocol, sources=tuple(sources), comment=comment)
             )
+    if MONITOR in addresses and seat.name != MONITOR:
+        found.append(
+            FirewallRule(
+                port=EXPORTER_PORT,
+                protocol="tcp",
+                sources=(addresses[MONITOR],),
+                comment=f"node exporter for {MONITOR}",
+            )
+        )
     return tuple(found)

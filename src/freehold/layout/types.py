@@ -131,6 +131,8 @@ class NodeAccess(_Value):
     ssh_key: str | None = None
     host_key: str | None = None
     known_hosts: str | None = None
+    gpus: tuple[str, ...] = ()
+    """PCI addresses of its NVIDIA GPUs."""
 
 
 class Layout(_Value):
@@ -149,6 +151,8 @@ class Layout(_Value):
     """In start order."""
     routes: tuple[RouteTarget, ...]
     admins: tuple[IPv4Network, ...]
+    monitor: IPv4Address | None = None
+    """Address of the monitoring service that asks every host for its figures; none where the stack has no such service."""
     users: tuple[User, ...]
     groups: tuple[Group, ...]
     sources: Sources

@@ -16,6 +16,9 @@ An expression is Jinja without braces, such as ``services.postgres.address``. It
 ``routes, databases, engines``
     what all services together want of the gateway, of Postgres, of users of language models. Each engine carries
     ``models``: what it serves, a list of ``name`` and ``kind`` (``chat`` or ``embedding``).
+``scrapes, alerts, hosts, nodes``
+    what the monitoring asks and watches: metrics and alerts of the services, all hosts, and the nodes that are reached
+    over SSH (``name, address``; nodes with ``gpus``, their number of NVIDIA GPUs).
 ``secret("postgres.superuser")``
     the Ansible lookup of a secret.
 """
@@ -29,7 +32,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
-from freehold.catalog.services import ServiceMeta
+from freehold.catalog.services import Bucket, ServiceMeta
 from freehold.errors import FreeholdError
 
 if TYPE_CHECKING:
@@ -96,6 +99,18 @@ def models(meta: ServiceMeta, settings: Mapping[str, Any]) -> list[dict[str, str
     """
     found = _value(meta, "models", meta.models or "[]", {"settings": settings})
     return [{"name": model["name"], "kind": model.get("kind", "chat")} for model in found]
+
+
+def days(meta: ServiceMeta, bucket: Bucket, settings: Mapping[str, Any]) -> int | None:
+    """Days after which the objects of a bucket are removed with these settings.
+
+    Raises:
+        FreeholdError: The expression is wrong, or gives no number of days; it names the role.
+    """
+    if not isinstance(bucket.expire_days, str):
+        return bucket.expire_days
+    found = _value(meta, f"buckets.{bucket.name}", bucket.expire_days, {"settings": settings})
+    return int(found) if found else None
 
 
 def _value(meta: ServiceMeta, key: str, expression: str, names: Mapping[str, Any]) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from freehold.catalog.services import ServiceMeta
-from freehold.catalog.versions import Artifact, UnknownArtifactError
+from freehold.catalog.versions import Artifact, UnknownArtifactError, mirrored
 from freehold.layout import gpus, settings, variables
 from freehold.layout.gpus import NodeGpu
 from freehold.layout.placement import Seat
@@ -48,13 +48,19 @@ class Wiring:
             "domain": stack.domain,
             "present": sorted(own),
             "routes": [route.model_dump(mode="json") for route in routes],
-            "buckets": [bucket for seat in seats for bucket in _buckets(seat)],
+            "buckets": [
+                bucket
+                for seat in seats
+                for bucket in _buckets(seat, self.services_by_name[seat.name]["settings"])
+            ],
             "scrapes": [scrape for seat in seats for scrape in _scrapes(seat)],
             "alerts": [
                 {"service": seat.name, **alert.model_dump(mode="json", by_alias=True)}
                 for seat in seats
                 for alert in seat.meta.alerts
             ],
+            "hosts": [{"name": seat.name, "address": str(seat.address)} for seat in seats],
+            "nodes": _nodes(stack),
             "engines": [self._engine(seat) for seat in seats if seat.meta.engine],
             "users": [
                 user.model_dump(mode="json") | {"password": variables.lookup(f"users.{user.mail}")}
@@ -73,6 +79,8 @@ class Wiring:
         placed = []
         for seat in self.seats:
             values = variables.evaluate(seat.meta, self._names(seat)) | self.own[seat.name]
+            if mirror := self.stack.sources.mirror:
+                values = mirrored(values, mirror)
             problems += settings.missing(values, self.options[seat.name], ("services", seat.name))
             prefix = f"{seat.name.replace('-', '_')}_"
             placed.append(
@@ -129,16 +137,29 @@ class Wiring:
         }
 
 
-def _buckets(seat: Seat) -> list[dict[str, Any]]:
+def _buckets(seat: Seat, own: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "name": bucket.name,
             "owner_service": seat.name,
             "access_key": variables.lookup(f"{seat.name}.{bucket.access_key}"),
             "secret_key": variables.lookup(f"{seat.name}.{bucket.secret_key}"),
-            "expire_days": bucket.expire_days,
+            "expire_days": variables.days(seat.meta, bucket, own),
         }
         for bucket in seat.meta.buckets
+    ]
+
+
+def _nodes(stack: Stack) -> list[dict[str, Any]]:
+    """The nodes that are reached over SSH."""
+    return [
+        {
+            "name": name,
+            "address": node.address,
+            "gpus": sum(gpu.vendor == "nvidia" for gpu in node.gpus),
+        }
+        for name, node in sorted(stack.nodes.items())
+        if node.address
     ]
 
 

@@ -54,7 +54,7 @@ def run(request: Request, emit: Emit) -> int:
 
 def _state(request: Request, reporter: Reporter) -> State | None:
     plan = request.plan or Plan(client=request.layout.client)
-    found = inventory.groups(request.layout, request.ssh_config)[request.deploy.group]
+    found = inventory.groups(request.layout, request.ssh_config, request.scrape_hash)[request.deploy.group]
     if request.deploy.group == "containers":
         found += inventory.leftover(request.layout, plan)
     hosts = [

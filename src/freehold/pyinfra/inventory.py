@@ -18,10 +18,13 @@ COMMAND_TIMEOUT = 600
 HostEntry = tuple[str, dict[str, Any]]
 
 
-def groups(layout: Layout, ssh_config: Path | None) -> dict[str, list[HostEntry]]:
+def groups(
+    layout: Layout, ssh_config: Path | None, scrape_hash: str | None = None
+) -> dict[str, list[HostEntry]]:
     """The hosts of a layout in pyinfra's form, by group.
 
-    Every host has ``layout`` and ``freehold_host`` (its name in the layout) in its data.
+    Every host has ``layout`` and ``freehold_host`` (its name in the layout) in its data; those that are reached over SSH
+    also ``scrape_hash``, the hash of the password with which the monitoring service reads their figures.
 
     Raises:
         FreeholdError: The SSH configuration does not name Freehold's own key.
@@ -35,12 +38,17 @@ def groups(layout: Layout, ssh_config: Path | None) -> dict[str, list[HostEntry]
     guests = [
         (
             host.name,
-            _ssh(layout, host.name, ssh_config) | {"root_keys": _root_keys(layout, host.name, ssh_config)},
+            _ssh(layout, host.name, ssh_config)
+            | {"root_keys": _root_keys(layout, host.name, ssh_config), "scrape_hash": scrape_hash},
         )
         for host in layout.hosts
     ]
     nodes = [
-        (node.name, _ssh(layout, node.name, ssh_config) | {"_sudo": node.ssh_user != "root"})
+        (
+            node.name,
+            _ssh(layout, node.name, ssh_config)
+            | {"_sudo": node.ssh_user != "root", "scrape_hash": scrape_hash},
+        )
         for node in layout.nodes
         if node.address
     ]

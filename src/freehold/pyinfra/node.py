@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pyinfra import host
 from pyinfra.api import FactBase, QuoteString, StringCommand, operation
@@ -13,10 +13,20 @@ from typing_extensions import override
 from freehold.proxmox.changes import RootStep
 from freehold.proxmox.spec import client_tag
 from freehold.proxmox.templates import newest
-from freehold.pyinfra.facts import PathStates
-from freehold.pyinfra.system import fail
+from freehold.pyinfra.facts import InstalledPackages, PathStates
+from freehold.pyinfra.system import APT, fail
 
 _DOWNLOAD = 1800
+
+ASSEMBLE_EXPORTER = (
+    "cd /etc/prometheus/freehold && umask 027"
+    " && { echo '# Managed by Freehold: who may read the figures of this machine.'; echo basic_auth_users:; cat ./*.user; }"
+    " > .web.yml && chgrp prometheus .web.yml && mv -f .web.yml web.yml"
+    " && { printf ADDRESSES=; sort -u ./*.address | sed 's/.*/--web.listen-address=&:9100/' | tr '\\n' ' '; }"
+    " > .addresses && mv -f .addresses addresses"
+    " && systemctl daemon-reload && systemctl restart prometheus-node-exporter"
+)
+"""Puts together what each client of the node has written for the node exporter, and restarts it."""
 
 
 class Templates(FactBase[list[str]]):
@@ -84,16 +94,25 @@ class WithDevices(FactBase[set[int]]):
 
 
 @operation()
-def template(storage: str, system: str) -> Iterator[StringCommand]:
+def template(storage: str, system: str, mirrored: Mapping[str, str] | None = None) -> Iterator[StringCommand]:
     """Download the newest standard template of a system, unless the storage has one of it.
 
     + storage: storage that takes container templates
     + system: ``debian-12`` or ``debian-13``
+    + mirrored: ``url`` and ``sha256`` of the template at the client's own mirror; Proxmox is not asked then
 
     ``pveam`` checks what it downloads: the list of templates is signed and holds the SHA-512 of each.
     """
     if newest(host.get_fact(Templates, storage=storage), system):
         host.noop(f"a template of {system} is there")
+        return
+    if mirrored:
+        url, sha256 = mirrored["url"], mirrored["sha256"]
+        place = f"/nodes/{host.data.freehold_host}/storage/{storage}/download-url"
+        options = {"content": "vztmpl", "filename": url.rpartition("/")[2], "url": url}
+        options |= {"checksum": sha256, "checksum-algorithm": "sha256"}
+        words = [word for name, value in options.items() for word in (f"--{name}", value)]
+        yield StringCommand("pvesh", "create", *map(QuoteString, [place, *words]), ">&2", _timeout=_DOWNLOAD)
         return
     found = newest(host.get_fact(AvailableTemplates), system)
     if found is None:
@@ -105,6 +124,21 @@ def template(storage: str, system: str) -> Iterator[StringCommand]:
     yield StringCommand(
         "pveam", "download", QuoteString(storage), QuoteString(found), ">&2", _timeout=_DOWNLOAD
     )
+
+
+@operation()
+def exporter_package() -> Iterator[StringCommand]:
+    """Install Debian's node exporter.
+
+    Package lists are read only where the node's own do not do: a node without a subscription often has an archive that
+    refuses it, which is its administrator's matter.
+    """
+    name = "prometheus-node-exporter"
+    if name in host.get_fact(InstalledPackages, packages=[name]):
+        host.noop("the node exporter is installed")
+        return
+    install = f"{APT} install --no-install-recommends -y {name}"
+    yield StringCommand(f"{install} || {{ {APT} update; {install}; }}", _timeout=_DOWNLOAD)
 
 
 @operation()

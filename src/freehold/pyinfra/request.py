@@ -83,6 +83,8 @@ class Request(_Part):
     """The client's SSH configuration; its aliases are the layout's host and node names."""
     secrets: dict[str, dict[str, str]] = {}
     """What this deploy needs and nothing else: ``{"proxmox": {"token": ...}}`` for those that call the API."""
+    scrape_hash: str | None = None
+    """Hash of the password with which the monitoring service reads figures of hosts and nodes (``base``, ``node``)."""
     options: Options = Options()
     stage: Stage | None = None
     """The stage that events name, where it is not the deploy's own."""

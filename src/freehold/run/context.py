@@ -9,6 +9,7 @@ from pathlib import Path
 from freehold import ssh
 from freehold.authority import ROOT, Scope, Subject, of_gateway, of_service, root_certificate
 from freehold.catalog import services as catalog
+from freehold.catalog import versions
 from freehold.errors import BadInputError
 from freehold.layout.compute import of_stack
 from freehold.layout.types import Layout
@@ -17,8 +18,10 @@ from freehold.schema.load import LoadedStack, load_stack
 from freehold.schema.stack import Stack
 from freehold.secrets import FINGERPRINT_KEY, ISSUED, SSH_KEY, Secrets
 from freehold.vault import write_private
+from freehold.webauth import bcrypt_hash
 
 TOKEN_SECRET = "proxmox.token"  # noqa: S105 - the name of a secret
+SCRAPE_SECRET = "prometheus.scrape_password"  # noqa: S105 - the name of a secret
 
 
 class NoTokenError(BadInputError):
@@ -74,6 +77,11 @@ class Client:
             SecretsKeyError: The key does not fit, or there is none.
         """
         return Secrets.open(self.directory, self.stack.client)
+
+    @property
+    def scrape_hash(self) -> str | None:
+        """Hash of the password with which the monitoring service reads figures of hosts; none without such a service."""
+        return bcrypt_hash(self.secrets.get(SCRAPE_SECRET)) if self.layout.monitor else None
 
     def ensure_secrets(self) -> list[str]:
         """Make the secrets that the layout's services want and do not have, and certificates that no longer fit; their names.
@@ -157,6 +165,10 @@ class Client:
         if root != self.authority():
             write_private(self.authority_file, root.encode())
             self.authority_file.chmod(0o644)
+
+    def template_at_mirror(self, os: str) -> dict[str, str] | None:
+        """``url`` and ``sha256`` of a system's container template at the client's mirror, where it has one there."""
+        return versions.template_at_mirror(os, self.directory, self.stack.sources.mirror)
 
     def secret_values(self) -> dict[str, str]:
         """All secrets by name."""

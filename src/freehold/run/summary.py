@@ -66,6 +66,9 @@ def summarise(run: Run, proof: Proof | None, *, seconds: float, changing: bool =
         notes.append(f"Browsers trust the applications with {run.client.authority_file}")
         gateway = next(route for route in layout.services if route.name == "caddy")
         notes.append(f"Names: let your DNS answer *.{layout.domain} with {gateway.address}")
+    unseen = [node.name for node in layout.nodes if layout.monitor and not node.address]
+    if unseen:
+        notes.append(f"Not monitored, since the stack file gives no SSH to it: {', '.join(unseen)}")
     return Summary(
         client=layout.client,
         changes={str(stage): number for stage, number in run.changed.items() if number} if changing else None,

@@ -86,11 +86,13 @@ def _node(run: Run) -> None:
                 Stage.NODE,
                 layout=_on_nodes(run.client).model_dump(mode="json"),
                 ssh_config=str(run.client.ssh().config),
+                scrape_hash=run.client.scrape_hash,
             )
         storage = run.client.stack.proxmox.template_storage
         for node, os in sorted({(host.node, host.os) for host in layout.hosts if host.node not in reachable}):
             if templates.find(run.client.api, node, storage, os) is None:
-                volume = templates.download(run.client.api, node, storage, os)
+                mirrored = run.client.template_at_mirror(os)
+                volume = templates.download(run.client.api, node, storage, os, mirrored)
                 run.say(Stage.NODE, Status.CHANGED, "Template", node, message=volume)
 
 
@@ -224,7 +226,12 @@ def _fingerprints(client: Client, host: Host) -> set[str]:
 
 def _base(run: Run) -> None:
     with run.stage(Stage.BASE, "Giving hosts their base system"):
-        run.pyinfra("base", Stage.BASE, ssh_config=str(run.client.ssh().config))
+        run.pyinfra(
+            "base",
+            Stage.BASE,
+            ssh_config=str(run.client.ssh().config),
+            scrape_hash=run.client.scrape_hash,
+        )
 
 
 def _services(run: Run, options: Options) -> None:
