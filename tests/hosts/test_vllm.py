@@ -13,6 +13,25 @@ from testinfra.host import Host as Machine
 
 from freehold.layout.types import Host, Layout, ServicePlacement
 
+# What vLLM would answer to whoever reaches its port, whether or not with the key.
+_NOT_FOR_CALLERS = (
+    "/version",
+    "/load",
+    "/ping",
+    "/server_info",
+    "/invocations",
+    "/tokenize",
+    "/detokenize",
+    "/pause",
+    "/sleep",
+    "/collective_rpc",
+    "/update_weights",
+    "/v1/load_lora_adapter",
+    "/docs",
+    "/redoc",
+    "/openapi.json",
+)
+
 # Runs on the engine's own host, where root can read the key: so it is in no command line.
 _ASK = """
 import http.client, json, sys
@@ -20,7 +39,7 @@ ask = json.loads(sys.argv[1])
 key = ask["key"]
 if key is None:
     key = open("/etc/vllm/secrets.env").read().split("VLLM_API_KEY=")[1].strip()
-connection = http.client.HTTPConnection(ask["address"], 8000, timeout=120)
+connection = http.client.HTTPConnection(ask["address"], ask["port"], timeout=120)
 headers = {"Content-Type": "application/json"} | ({"Authorization": "Bearer " + key} if key else {})
 connection.request(ask["method"], ask["path"], json.dumps(ask["body"]) if ask["body"] else None, headers)
 answer = connection.getresponse()
@@ -38,10 +57,12 @@ class Engine:
     machine: Machine
     address: str
 
-    def ask(self, path: str, body: dict[str, Any] | None = None, *, key: str | None = None) -> dict[str, Any]:
+    def ask(
+        self, path: str, body: dict[str, Any] | None = None, *, key: str | None = None, method: str = ""
+    ) -> dict[str, Any]:
         """Status and body of an answer; the right key is shown unless another is given."""
-        question = {"address": self.address, "path": path, "body": body, "key": key}
-        question["method"] = "POST" if body else "GET"
+        question = {"address": self.address, "port": 8000, "path": path, "body": body, "key": key}
+        question["method"] = method or ("POST" if body else "GET")
         answer: dict[str, Any] = json.loads(
             self.machine.check_output("python3 -c %s %s", _ASK, json.dumps(question))
         )
@@ -108,16 +129,35 @@ def test_takes_questions_that_offer_tools(engine: Engine, name: str, service: Se
     assert engine.ask("/v1/chat/completions", question)["status"] == wanted
 
 
-def test_counts_what_it_does(engine: Engine) -> None:
-    answer = engine.ask("/metrics", key="")
+def test_its_metrics_have_a_key_of_their_own(engine: Engine, secret: Callable[[str], str]) -> None:
+    answer = engine.ask("/metrics", key=secret("vllm.metrics_key"))
 
     assert answer["status"] == 200
     assert "vllm:generation_tokens_total" in answer["body"]
+    assert engine.ask("/metrics", key="")["status"] == 401
+    assert engine.ask("/v1/models", key=secret("vllm.metrics_key"))["status"] == 401
 
 
-def test_shows_no_description_of_its_interface(engine: Engine) -> None:
-    for path in ("/docs", "/redoc", "/openapi.json"):
+def test_says_whether_it_is_well_without_a_key(engine: Engine) -> None:
+    assert engine.ask("/health", key="")["status"] == 200
+
+
+def test_callers_reach_nothing_that_is_not_on_the_list(engine: Engine) -> None:
+    for path in _NOT_FOR_CALLERS:
+        for method in ("GET", "POST"):
+            assert engine.ask(path, {} if method == "POST" else None, method=method)["status"] == 404, path
+    for path in ("/v1/models/../../version", "/v1//chat/completions/../../../load", "/metrics/../version"):
         assert engine.ask(path)["status"] == 404, path
+
+
+def test_only_the_proxy_listens_outside(host: Machine, this_host: Host, service: ServicePlacement) -> None:
+    listeners = {line.split()[3] for line in host.check_output("ss -Hltn").splitlines()}
+    outside = {
+        one for one in listeners if not one.startswith(("127.", "[::1]", "[fe80")) and one[-3:] != ":22"
+    }
+
+    assert "127.0.0.1:8001" in listeners
+    assert outside == {f"{this_host.address}:{port}" for port in service.ports.values()}
 
 
 def test_the_key_lies_where_root_alone_reads_it(host: Machine, secret: Callable[[str], str]) -> None:
@@ -125,8 +165,10 @@ def test_the_key_lies_where_root_alone_reads_it(host: Machine, secret: Callable[
     file = host.file("/etc/vllm/secrets.env")
 
     assert (file.user, file.group, file.mode) == ("root", "root", 0o400)
-    for path in ("/etc/vllm/config.yaml", "/etc/systemd/system/vllm.service"):
+    for path in ("/etc/vllm/config.yaml", "/etc/systemd/system/vllm.service", "/etc/engine-proxy/Caddyfile"):
         assert key not in host.file(path).content_string, path
+    proxy = host.file("/etc/engine-proxy/secrets.env")
+    assert (proxy.user, proxy.group, proxy.mode) == ("root", "root", 0o400)
     assert key not in host.check_output("ps -eo args")
 
 
@@ -178,7 +220,8 @@ def test_computes_where_the_stack_says(
     assert all(int(line) > 1000 for line in used.splitlines()), used
 
 
-def test_the_unit_is_hardened(host: Machine) -> None:
-    result = host.run("systemd-analyze security --no-pager --threshold=30 vllm.service")
+@pytest.mark.parametrize(("unit", "exposure"), [("vllm.service", 30), ("engine-proxy.service", 15)])
+def test_the_units_are_hardened(host: Machine, unit: str, exposure: int) -> None:
+    result = host.run(f"systemd-analyze security --no-pager --threshold={exposure} {unit}")
 
     assert result.rc == 0, result.stdout

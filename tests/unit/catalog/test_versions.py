@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from freehold import resources
+from freehold.ansible.digest import imported
 from freehold.catalog import services, versions
 from freehold.catalog.versions import Artifact
 from freehold.errors import BadInputError
@@ -49,9 +50,10 @@ def test_a_lock_file_has_the_version_that_the_lock_names(name: str) -> None:
 
 
 def by_apt(role: str) -> set[str]:
-    """Names of packages that the tasks of a role install, also those that an expression chooses from."""
+    """Names of packages that the tasks of a role, and of roles that are part of it, install, also those that an expression chooses from."""
     found: set[str] = set()
-    for file in (resources.roles() / role / "tasks").glob("*.yml"):
+    tasks = [resources.roles() / name / "tasks" for name in (role, *imported(resources.roles() / role))]
+    for file in (file for folder in tasks for file in folder.glob("*.yml")):
         for task in yaml.safe_load(file.read_text()) or []:
             if names := task.get("ansible.builtin.apt", {}).get("name"):
                 chosen = yaml.safe_dump([names if isinstance(names, list) else "", task.get("vars", {})])
