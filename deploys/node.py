@@ -29,6 +29,7 @@ unit = f"freehold-gpu-{layout.client}.service"
 for system in host.loop(sorted({guest.os for guest in guests})):
     template(
         name=f"Template {system}",
+        node=host.data.freehold_host,
         storage=layout.proxmox.template_storage,
         system=system,
         mirrored=template_at_mirror(system, Path(layout.directory), layout.sources.mirror),

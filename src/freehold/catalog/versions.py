@@ -84,11 +84,7 @@ class Artifact(BaseModel):
         base = (mirror or "").rstrip("/")
         if self.source == "release":
             assert self.url is not None  # the validator's work
-            url = (
-                f"{base}/files/{self.sha256}/{PurePosixPath(urlsplit(self.url).path).name}"
-                if base
-                else self.url
-            )
+            url = at_mirror(base, self.url, self.sha256 or "") if base else self.url
             return {"version": self.version, "url": url, "sha256": self.sha256 or ""}
         if self.source == "oci":
             assert self.image is not None
@@ -98,6 +94,22 @@ class Artifact(BaseModel):
                 plain = urlsplit(base).scheme == "http"
             return {"version": self.version, "image": image, "digest": self.digest or "", "plain_http": plain}
         return {"version": self.version}
+
+
+def at_mirror(mirror: str, url: str, sha256: str) -> str:
+    """Address of a file at a mirror: by its checksum, so that files of one name never meet."""
+    return f"{mirror.rstrip('/')}/files/{sha256}/{PurePosixPath(urlsplit(url).path).name}"
+
+
+def mirrored(value: Any, mirror: str) -> Any:
+    """A setting with the addresses of its files at a mirror: whatever has a ``url`` and a ``sha256`` is a file."""
+    if isinstance(value, dict):
+        parts = {key: mirrored(part, mirror) for key, part in value.items()}
+        url, sha256 = parts.get("url"), parts.get("sha256")
+        if isinstance(url, str) and isinstance(sha256, str) and sha256 and not url.startswith(mirror):
+            parts["url"] = at_mirror(mirror, url, sha256)
+        return parts
+    return [mirrored(part, mirror) for part in value] if isinstance(value, list | tuple) else value
 
 
 def load(directory: Path | None = None) -> Mapping[str, Artifact]:
@@ -141,6 +153,15 @@ def artifact(name: str, directory: Path | None = None, mirror: str | None = None
             remedy=f"Name one of: {', '.join(sorted(known))}.",
         )
     return known[name].for_role(mirror)
+
+
+def template_at_mirror(system: str, directory: Path | None, mirror: str | None) -> dict[str, str] | None:
+    """``url`` and ``sha256`` of a system's container template at a mirror; nothing where it is not to come from there."""
+    entry = load(directory).get(f"template-{system}")
+    if mirror is None or entry is None or not entry.pinned:
+        return None
+    given = entry.for_role(mirror)
+    return {"url": given["url"], "sha256": given["sha256"]}
 
 
 def _entries(path: Path) -> Mapping[str, Mapping[str, Any]]:

@@ -23,7 +23,7 @@ from freehold.mirror.apt import CODENAMES, TEMPLATE
 BASE = "base"
 """The artifact that lists the packages of every host's base system (``deploys/base.py``)."""
 TEMPLATE_OF = "template-{os}"
-"""The artifact that is the container template of a system."""
+"""The artifact that is the container template of a system; nodes that have one need none of the mirror."""
 
 
 class UnpinnedError(FreeholdError):
@@ -131,7 +131,8 @@ def of(layout: Layout, lock: Mapping[str, Artifact]) -> list[Need]:
         names = (*TEMPLATE, *lock[BASE].packages)
         found.append(Packages(f"base system of {system}", CODENAMES[system], names))
         found.append(Wheels(f"uv for {system}", system, _uv()))
-        if template := lock.get(TEMPLATE_OF.format(os=system)):
+        template = lock.get(TEMPLATE_OF.format(os=system))
+        if template and template.pinned:
             found.append(_file(f"container template of {system}", template))
     for placed in layout.services:
         found += _of_service(layout, placed, lock)

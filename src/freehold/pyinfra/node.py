@@ -94,9 +94,12 @@ class WithDevices(FactBase[set[int]]):
 
 
 @operation()
-def template(storage: str, system: str, mirrored: Mapping[str, str] | None = None) -> Iterator[StringCommand]:
+def template(
+    node: str, storage: str, system: str, mirrored: Mapping[str, str] | None = None
+) -> Iterator[StringCommand]:
     """Download the newest standard template of a system, unless the storage has one of it.
 
+    + node: name of the node
     + storage: storage that takes container templates
     + system: ``debian-12`` or ``debian-13``
     + mirrored: ``url`` and ``sha256`` of the template at the client's own mirror; Proxmox is not asked then
@@ -108,7 +111,7 @@ def template(storage: str, system: str, mirrored: Mapping[str, str] | None = Non
         return
     if mirrored:
         url, sha256 = mirrored["url"], mirrored["sha256"]
-        place = f"/nodes/{host.data.freehold_host}/storage/{storage}/download-url"
+        place = f"/nodes/{node}/storage/{storage}/download-url"
         options = {"content": "vztmpl", "filename": url.rpartition("/")[2], "url": url}
         options |= {"checksum": sha256, "checksum-algorithm": "sha256"}
         words = [word for name, value in options.items() for word in (f"--{name}", value)]

@@ -288,7 +288,10 @@ def _templates(client: Client, node: str) -> Iterator[Finding]:
         return  # fetched on the node itself, which renews its index first
     storage = client.stack.proxmox.template_storage
     for os in sorted({host.os for host in client.layout.hosts if host.node == node}):
-        name = templates.find(client.api, node, storage, os) or templates.offered(client.api, node, os)
+        name = templates.find(client.api, node, storage, os)
+        if name is None and (mirrored := client.template_at_mirror(os)):
+            name = f"{mirrored['url']}, for the node to fetch"
+        name = name or templates.offered(client.api, node, os)
         if name is None:
             missing = templates.missing(node, storage, os)
             yield Finding(f"template {os}", "problem", missing.message, missing.remedy or "")

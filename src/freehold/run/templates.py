@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from freehold.errors import FreeholdError
 from freehold.proxmox.client import PveClient
+from freehold.proxmox.errors import MissingPrivilegeError
 from freehold.proxmox.templates import newest
 
 
@@ -42,14 +45,19 @@ def missing(node: str, storage: str, os: str) -> TemplateMissingError:
     )
 
 
-def download(api: PveClient, node: str, storage: str, os: str) -> str:
+def download(
+    api: PveClient, node: str, storage: str, os: str, mirrored: Mapping[str, str] | None = None
+) -> str:
     """Let the node download its newest standard template of ``os``; the volume id.
 
-    The node checks the checksum of its own index. API: ``POST /nodes/{node}/aplinfo``.
+    The node checks the checksum of its own index. API: ``POST /nodes/{node}/aplinfo``. With ``mirrored`` (``url`` and
+    ``sha256`` at the client's mirror) it fetches that; API: ``POST /nodes/{node}/storage/{storage}/download-url``.
 
     Raises:
-        TemplateMissingError: The node's index offers none.
+        TemplateMissingError: The node's index offers none, or the token may not let it fetch from a mirror.
     """
+    if mirrored:
+        return _from_mirror(api, node, storage, mirrored["url"], mirrored["sha256"])
     name = offered(api, node, os)
     if name is None:
         raise missing(node, storage, os)
@@ -60,4 +68,23 @@ def download(api: PveClient, node: str, storage: str, os: str) -> str:
         doing=f"downloading the template {name}",
     )
     api.wait(task, doing=f"downloading the template {name}")
+    return f"{storage}:vztmpl/{name}"
+
+
+def _from_mirror(api: PveClient, node: str, storage: str, url: str, sha256: str) -> str:
+    name = url.rpartition("/")[2]
+    doing = f"downloading the template {name} from the mirror"
+    wanted = {"content": "vztmpl", "filename": name, "url": url}
+    wanted |= {"checksum": sha256, "checksum-algorithm": "sha256"}
+    try:
+        task = api.call("POST", f"/nodes/{node}/storage/{storage}/download-url", wanted, doing=doing)
+    except MissingPrivilegeError as error:
+        raise TemplateMissingError(
+            f"Node {node} has no such template, and the token may not let it fetch one from a mirror",
+            doing=doing,
+            where=f"storage {storage}",
+            answer=error.answer,
+            remedy=f"Upload {name} in the web interface, or give SSH to the node (nodes.{node}.address).",
+        ) from error
+    api.wait(task, doing=doing)
     return f"{storage}:vztmpl/{name}"

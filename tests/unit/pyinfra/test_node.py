@@ -24,19 +24,36 @@ OFFERED = [
 def test_a_template_that_is_there_is_kept(commands: Commands) -> None:
     answers = {"pveam list": [*LIST, OLD], "pveam available": OFFERED}
 
-    assert commands(node.template, answers, storage="local", system="debian-12") == []
+    assert commands(node.template, answers, node="pve", storage="local", system="debian-12") == []
 
 
 def test_the_newest_template_is_downloaded(commands: Commands) -> None:
     answers = {"pveam list": LIST, "pveam available": OFFERED}
 
-    assert commands(node.template, answers, storage="local", system="debian-12") == [
+    assert commands(node.template, answers, node="pve", storage="local", system="debian-12") == [
         "pveam download local debian-12-standard_12.12-1_amd64.tar.zst >&2"
     ]
 
 
+def test_with_a_mirror_the_node_fetches_the_template_there(commands: Commands) -> None:
+    name = "debian-12-standard_12.12-1_amd64.tar.zst"
+    mirrored = {"url": f"http://mirror.acme.internal/files/abc/{name}", "sha256": "abc"}
+
+    assert commands(
+        node.template,
+        {"pveam list": LIST},
+        node="pve",
+        storage="local",
+        system="debian-12",
+        mirrored=mirrored,
+    ) == [
+        f"pvesh create /nodes/pve/storage/local/download-url --content vztmpl --filename {name}"
+        f" --url {mirrored['url']} --checksum abc --checksum-algorithm sha256 >&2"
+    ]
+
+
 def test_a_template_that_proxmox_does_not_offer_fails_with_a_reason(commands: Commands) -> None:
-    shown = commands(node.template, {"pveam list": LIST}, storage="local", system="debian-13")
+    shown = commands(node.template, {"pveam list": LIST}, node="pve", storage="local", system="debian-13")
 
     assert shown[0] == "pveam update"
     assert "debian-13" in shown[1]

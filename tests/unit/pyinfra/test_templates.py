@@ -15,12 +15,16 @@ def test_packages_come_from_the_clients_mirror_and_from_nowhere_else() -> None:
         "Suites: trixie trixie-updates",
         "Components: main",
         "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg",
+        "# Debian's signature holds; how old a mirror may grow is its owner's decision.",
+        "Check-Valid-Until: no",
         "",
         "Types: deb",
         "URIs: https://mirror.acme.internal/debian-security",
         "Suites: trixie-security",
         "Components: main",
         "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg",
+        "# Debian's signature holds; how old a mirror may grow is its owner's decision.",
+        "Check-Valid-Until: no",
     ]
 
 

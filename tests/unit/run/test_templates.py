@@ -56,3 +56,23 @@ def test_what_is_nowhere_is_an_error_and_nothing_is_sent() -> None:
         templates.download(api, "pve", "local", "debian-11")
     assert "pveam update" in (caught.value.remedy or "")
     assert api.sent == []
+
+
+def test_with_a_mirror_the_node_fetches_it_there() -> None:
+    api: Any = Api([], CONTENT)
+    url = f"http://mirror.acme.internal/files/abc/{CONTENT[1]}"
+    found = templates.download(api, "pve", "local", "debian-12", {"url": url, "sha256": "abc"})
+    assert found == f"local:vztmpl/{CONTENT[1]}"
+    assert api.sent == [
+        (
+            "POST",
+            "/nodes/pve/storage/local/download-url",
+            {
+                "content": "vztmpl",
+                "filename": CONTENT[1],
+                "url": url,
+                "checksum": "abc",
+                "checksum-algorithm": "sha256",
+            },
+        )
+    ]

@@ -37,6 +37,7 @@ class ActionModule(ActionBase):
             module_name="freehold.stack.venv",
             module_args={
                 **options,
+                "mirror": options["mirror"] or (task_vars or {}).get("freehold_mirror"),
                 "payload": base64.b64encode(zlib.compress(lock)).decode(),
                 "service": options["part_of"] or role,
                 "handlers": list(self._task.notify or []),
@@ -52,6 +53,7 @@ _SPEC: dict[str, Any] = {
     "requirements": {"type": "str", "required": True},
     "wheels": {"type": "list", "elements": "str", "default": []},
     "upstream": {"type": "list", "elements": "str", "default": []},
+    "mirror": {"type": "str"},
     "timeout": {"type": "int", "default": 3600},
     "part_of": {"type": "str", "default": ""},
 }

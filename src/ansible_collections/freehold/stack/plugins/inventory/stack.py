@@ -21,8 +21,8 @@ short_description: Hosts of a Freehold stack file
 description:
   - Computes the layout of a client's C(stack.yml), as V(freehold show layout) does.
   - C(service_<name>) holds the host of a service, C(node_<name>) the hosts of a Proxmox VE node, C(services) all hosts.
-  - Host variables are how to reach the host over SSH, C(freehold_services) in their order, and the variables of the
-    roles of these services. Secrets stand in them as lookups and are read by the task that needs them.
+  - Host variables are how to reach the host over SSH, C(freehold_services) in their order, C(freehold_mirror) where
+    everything is downloaded from one place, and the variables of the roles of these services. Secrets stand in them as lookups and are read by the task that needs them.
 options:
   plugin:
     description: Says that the file is for this plugin.
@@ -85,6 +85,7 @@ def _host_variables(layout: Layout, name: str, current: context.Context) -> dict
         "ansible_python_interpreter": "/usr/bin/python3",
         "freehold_client": layout.client,
         "freehold_directory": layout.directory,
+        "freehold_mirror": layout.sources.mirror,
         "freehold_services": [service.name for service in services if current.wants(service.name)],
     }
     if current.ssh_config:

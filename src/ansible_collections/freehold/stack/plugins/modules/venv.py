@@ -13,6 +13,7 @@ import tempfile
 import zlib
 from pathlib import Path
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -37,6 +38,11 @@ options:
     type: list
     elements: str
     default: []
+  mirror:
+    description:
+      - Base address of a mirror (C(freehold mirror)). Everything comes from there then, and nothing else is asked.
+      - The variable C(freehold_mirror) when left out, which C(freehold up) sets from C(sources.mirror).
+    type: str
   timeout: {description: Seconds that the installation may take., type: int, default: 3600}
   part_of:
     description: Service whose manifest says that this was done, where a role is part of the role of that service.
@@ -78,6 +84,10 @@ class _Environment:
         self.path = Path(module.params["path"])
         self.cache = self.path.with_name(f".{self.path.name}.cache")
         self.lock = lock
+        mirror = (module.params["mirror"] or "").rstrip("/")
+        self.mirror = ["--no-index", f"--find-links={mirror}/pypi/"] if mirror else []
+        # pip wants to hear that plain HTTP is meant; the hash decides anyway
+        self.trusted = [f"--trusted-host={urlsplit(mirror).netloc}"] if mirror.startswith("http:") else []
         version = ".".join(map(str, sys.version_info[:2]))
         self.wanted = f"{hashlib.sha256(lock).hexdigest()} python=={version}"
         self.packages = re.findall(r"^[^\s#]+==[^\s;]+", lock.decode(), re.MULTILINE)
@@ -112,6 +122,9 @@ class _Environment:
 
     def fill(self, command: list[str]) -> None:
         """Install the packages; upstream's own places are asked only when they are found nowhere else."""
+        if self.mirror:
+            self.run("filled", [*command, *self.mirror])
+            return
         near = [f"--find-links={place}" for place in self.module.params["wheels"]]
         far = [f"--find-links={place}" for place in self.module.params["upstream"]]
         if far and self.tried("filled", [*command, *near]).returncode == 0:
@@ -130,6 +143,8 @@ class _Environment:
                 "--require-hashes",
                 "--no-deps",
                 "--no-cache-dir",
+                *self.mirror,
+                *self.trusted,
             ]
             command = [*pip, "--only-binary=:all:", "--disable-pip-version-check", "--requirement=/dev/stdin"]
             self.run("filled with uv", command, UV_LOCK)
@@ -176,8 +191,12 @@ class _Environment:
         """End, and say what to do."""
         self.module.fail_json(
             msg=f"The Python environment {self.path} could not be {words}: {reason}\n"
-            "Check that this host reaches the package index (or sources.wheels of the stack file), and run again: "
-            "what was downloaded is kept."
+            + (
+                f"Check that this host reaches the mirror and that the mirror is filled for it: {self.mirror[1][13:]}"
+                if self.mirror
+                else "Check that this host reaches the package index (or sources.wheels of the stack file), and run again: "
+                "what was downloaded is kept."
+            )
         )
 
 
@@ -189,6 +208,7 @@ def main() -> None:
             "requirements": {"type": "str", "required": True},
             "wheels": {"type": "list", "elements": "str", "default": []},
             "upstream": {"type": "list", "elements": "str", "default": []},
+            "mirror": {"type": "str"},
             "timeout": {"type": "int", "default": 3600},
             "part_of": {"type": "str", "default": ""},
             "payload": {"type": "str", "no_log": True},
