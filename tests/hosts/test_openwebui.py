@@ -17,6 +17,11 @@ from testinfra.host import Host as Machine
 
 from freehold.layout.types import Host, Layout, ServicePlacement
 
+# Nothing but this document has the answer.
+_DOCUMENT = (
+    "The key to the archive of the firm of Example and Sons hangs behind the green door on the third floor."
+)
+
 _LAB_ANSWER = "Hello from the tiny stand-in model of this lab."
 
 
@@ -29,8 +34,15 @@ class Chat:
     authority: Path
     token: str = ""
 
-    def ask(self, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
-        """Status and body of an answer, read as JSON where it is."""
+    def ask(
+        self,
+        path: str,
+        body: dict[str, Any] | None = None,
+        *,
+        upload: tuple[str, str] | None = None,
+        method: str = "",
+    ) -> tuple[int, Any]:
+        """Status and body of an answer, read as JSON where it is; ``upload`` is a file's name and text."""
         trust = ssl.create_default_context(cafile=str(self.authority))
         connection = http.client.HTTPSConnection(self.name, timeout=120, context=trust)
         plain = socket.create_connection((self.gateway, 443), timeout=120)
@@ -38,8 +50,14 @@ class Chat:
         headers = {"Content-Type": "application/json"}
         headers |= {"Authorization": f"Bearer {self.token}"} if self.token else {}
         data = json.dumps(body) if body is not None else None
+        if upload:
+            headers["Content-Type"] = "multipart/form-data; boundary=freehold"
+            data = (
+                f'--freehold\r\nContent-Disposition: form-data; name="file"; filename="{upload[0]}"\r\n'
+                f"Content-Type: text/plain\r\n\r\n{upload[1]}\r\n--freehold--\r\n"
+            )
         try:
-            connection.request("POST" if data else "GET", path, data, headers)
+            connection.request(method or ("POST" if data else "GET"), path, data, headers)
             answer = connection.getresponse()
             text = answer.read().decode("utf-8", "replace")
         finally:
@@ -100,18 +118,30 @@ def test_strangers_get_nothing(stranger: Chat) -> None:
     assert stranger.ask("/api/v1/auths/signin", {"email": form["email"], "password": "wrong"})[0] == 400
 
 
-def test_the_administrator_logs_in_and_sees_the_language_models_of_every_engine(
-    administrator: Chat, service: ServicePlacement, layout: Layout
+@pytest.fixture
+def kinds(layout: Layout) -> dict[str, str]:
+    """Kinds of the language models that the router lists, by name; none where ``--only`` left the router out."""
+    routers = [placed for placed in layout.services if placed.name == "litellm"]
+    engines = [engine for router in routers for engine in router.variables["litellm_engines"]]
+    return {model["name"]: model.get("kind", "chat") for engine in engines for model in engine["models"]}
+
+
+@pytest.fixture
+def answering(layout: Layout) -> set[str]:
+    """Those of them whose engine is there: ``--only`` leaves engines out, which may not exist yet."""
+    present = {placed.name for placed in layout.services}
+    routers = [placed for placed in layout.services if placed.name == "litellm"]
+    engines = [engine for router in routers for engine in router.variables["litellm_engines"]]
+    return {model["name"] for engine in engines if engine["name"] in present for model in engine["models"]}
+
+
+def test_the_administrator_logs_in_and_sees_the_language_models_of_the_router(
+    administrator: Chat, kinds: dict[str, str]
 ) -> None:
     status, answer = administrator.ask("/api/models")
-    names = {model["id"] for model in answer["data"]}
 
     assert status == 200
-    engines = {engine["name"] for engine in service.variables["openwebui_engines"]}
-    # `--only` leaves engines out, which may not exist yet
-    for engine in (placed for placed in layout.services if placed.name in engines):
-        wanted = engine.variables.get(f"{engine.name}_served_name")
-        assert wanted is None or wanted in names
+    assert set(kinds) <= {model["id"] for model in answer["data"]}
 
 
 def test_people_and_groups_of_the_stack_are_there(administrator: Chat, layout: Layout) -> None:
@@ -132,22 +162,73 @@ def test_people_and_groups_of_the_stack_are_there(administrator: Chat, layout: L
         assert {groups[name] for name in user.groups} <= set(account["group_ids"])
 
 
-def test_answers_come_through_the_gateway(administrator: Chat, service: ServicePlacement) -> None:
-    names = [model["id"] for model in administrator.ask("/api/models")[1]["data"]]
-
-    assert bool(names) == bool(service.variables["openwebui_engines"])
-    for name in names:
+def test_answers_come_through_gateway_and_router(
+    administrator: Chat, kinds: dict[str, str], answering: set[str]
+) -> None:
+    for name in sorted(name for name in answering if kinds[name] == "chat"):
         question = [{"role": "user", "content": "Who are you?"}]
         body = {"model": name, "messages": question, "stream": False}
         status, answer = administrator.ask("/api/chat/completions", body)
         assert status == 200, answer
-        text = answer["choices"][0]["message"]["content"]
+        message = answer["choices"][0]["message"]
+        text = message.get("content") or message.get("reasoning_content") or ""
         assert text.strip(), name
         if name == "tiny":
             assert text.startswith(_LAB_ANSWER)
 
 
-def test_data_and_vectors_lie_in_postgres(settings: dict[str, str], host: Machine, layout: Layout) -> None:
+def test_the_router_alone_is_asked(
+    settings: dict[str, str], service: ServicePlacement, layout: Layout
+) -> None:
+    addresses = [str(placed.address) for placed in layout.services if placed.name == "litellm"]
+    wanted = service.variables["openwebui_router_url"]
+
+    assert settings["OPENAI_API_BASE_URLS"] == settings["RAG_OPENAI_API_BASE_URL"] == wanted
+    assert wanted in {f"http://{address}:4000/v1" for address in addresses} or not addresses
+    assert settings["ENABLE_OLLAMA_API"] == settings["ENABLE_DIRECT_CONNECTIONS"] == "false"
+
+
+def test_titles_and_tags_are_written_by_a_language_model_of_the_house(
+    settings: dict[str, str], kinds: dict[str, str]
+) -> None:
+    # Behind the router every language model counts as external.
+    assert settings["TASK_MODEL_EXTERNAL"] in {name for name, kind in kinds.items() if kind == "chat"} | {""}
+    assert settings["TASK_MODEL_EXTERNAL"] or "chat" not in kinds.values()
+
+
+def test_the_router_learns_who_asks_and_in_which_chat(
+    settings: dict[str, str], secret: Callable[[str], str]
+) -> None:
+    assert settings["ENABLE_FORWARD_USER_INFO_HEADERS"] == "true"
+    assert settings["FORWARD_SESSION_INFO_HEADER_CHAT_ID"] == "X-LiteLLM-Session-Id"
+    assert settings["FORWARD_USER_INFO_HEADER_JWT_SECRET"] == secret("openwebui.user_key")
+
+
+def test_a_document_is_found_by_what_it_says(
+    administrator: Chat, service: ServicePlacement, settings: dict[str, str], answering: set[str]
+) -> None:
+    model = service.variables["openwebui_embedding_model"]
+    if model not in answering:
+        # Nothing embeds: documents go into the question whole.
+        assert model or settings["BYPASS_EMBEDDING_AND_RETRIEVAL"] == "true"
+        return
+    status, file = administrator.ask(
+        "/api/v1/files/?process=true&process_in_background=false", upload=("proof-of-freehold.txt", _DOCUMENT)
+    )
+    assert status == 200, file
+    try:
+        body = {"collection_name": f"file-{file['id']}", "query": "Where is the key to the archive?", "k": 1}
+        status, found = administrator.ask("/api/v1/retrieval/query/doc", body)
+        assert status == 200, found
+        assert found["documents"] == [[_DOCUMENT]]
+    finally:
+        removed = administrator.ask(f"/api/v1/files/{file['id']}", method="DELETE")
+    assert removed[0] == 200
+
+
+def test_data_lies_in_postgres_and_vectors_where_the_stack_says(
+    settings: dict[str, str], host: Machine, layout: Layout, service: ServicePlacement
+) -> None:
     address = layout.service("postgres").address
     tables = (
         "import os, psycopg; c = psycopg.connect(os.environ['DATABASE_URL']);"
@@ -156,8 +237,9 @@ def test_data_and_vectors_lie_in_postgres(settings: dict[str, str], host: Machin
     found = host.check_output("set -a; . /etc/openwebui/secrets.env; /opt/openwebui/bin/python -c %s", tables)
 
     assert settings["DATABASE_URL"].partition("@")[2] == f"{address}:5432/openwebui"
-    assert settings["VECTOR_DB"] == "pgvector"
-    assert {"user", "chat", "document_chunk"} <= set(found.split())
+    assert settings["VECTOR_DB"] == service.variables["openwebui_vector_store"]
+    assert {"user", "chat"} <= set(found.split())
+    assert ("document_chunk" in found.split()) == (settings["VECTOR_DB"] == "pgvector")
     assert not host.file("/var/lib/openwebui/webui.db").exists
 
 
@@ -184,12 +266,55 @@ def test_sessions_belong_to_its_own_site(settings: dict[str, str], stranger: Cha
     assert settings["ENABLE_PERSISTENT_CONFIG"] == "false"
 
 
+def test_people_run_no_programs_and_fetch_no_pages_unless_the_stack_says_so(
+    settings: dict[str, str], service: ServicePlacement
+) -> None:
+    names = {
+        "ENABLE_CODE_EXECUTION": "code_execution",
+        "ENABLE_CODE_INTERPRETER": "code_execution",
+        "ENABLE_PLUGINS": "plugins",
+        "ENABLE_MEMORIES": "memories",
+        "ENABLE_AUTOMATIONS": "automations",
+        "USER_PERMISSIONS_CHAT_WEB_UPLOAD": "web_upload",
+    }
+    wanted = {
+        name: str(service.variables.get(f"openwebui_{option}", False)).lower()
+        for name, option in names.items()
+    }
+
+    assert {name: settings[name] for name in names} == wanted
+
+
+def test_people_are_told_that_a_machine_answers(stranger: Chat, administrator: Chat) -> None:
+    banners = administrator.ask("/api/v1/configs/banners")[1]
+
+    assert [banner["content"] for banner in banners if banner["id"] == "freehold-notice"]
+
+
+def test_logins_are_noted_without_what_people_write(
+    administrator: Chat, host: Machine, service: ServicePlacement, secret: Callable[[str], str]
+) -> None:
+    level = service.variables.get("openwebui_audit_level", "metadata")
+    log = host.file("/var/log/openwebui/audit.log")
+    folder = host.file("/var/log/openwebui")
+
+    assert (folder.user, folder.mode) == ("openwebui", 0o750)
+    if level == "none":
+        return
+    lines = [json.loads(line) for line in log.content_string.splitlines()]
+    assert [line for line in lines if "/auths/signin" in line["request_uri"]]
+    assert secret("openwebui.admin_password") not in log.content_string
+    if level == "metadata":
+        assert not [line for line in lines if line["request_object"] or line["response_object"]]
+
+
 def test_administrators_read_no_chats_unless_the_stack_says_so(
     settings: dict[str, str], service: ServicePlacement
 ) -> None:
     wanted = str(service.variables.get("openwebui_admin_chat_access", False)).lower()
 
     assert settings["ENABLE_ADMIN_CHAT_ACCESS"] == settings["ENABLE_ADMIN_EXPORT"] == wanted
+    assert settings["ENABLE_ADMIN_ANALYTICS"] == wanted
 
 
 def test_secrets_lie_where_root_alone_reads_them(

@@ -28,19 +28,73 @@ def read(text: str) -> dict[str, str]:
     return found
 
 
-def test_engines_stand_in_the_same_order_in_both_files() -> None:
-    engines = [
-        {"name": "one", "url": "http://10.0.0.1:8000/v1", "key": "sk-one"},
-        {"name": "two", "url": "http://10.0.0.2:8000/v1", "key": ""},
-    ]
-    given = options(engines=engines, embedding_engine="two")
+def test_language_models_are_asked_through_the_router_alone() -> None:
+    given = options(router_url="http://10.0.0.1:4000/v1", router_key="sk-router", embedding_model="embed")
     settings = read(render.render("openwebui/settings.env.j2", given))
     secrets = read(render.render("openwebui/secrets.env.j2", given))
 
-    assert settings["OPENAI_API_BASE_URLS"] == "http://10.0.0.1:8000/v1;http://10.0.0.2:8000/v1"
-    assert secrets["OPENAI_API_KEYS"] == "sk-one;"
-    assert settings["RAG_OPENAI_API_BASE_URL"] == "http://10.0.0.2:8000/v1"
-    assert secrets["RAG_OPENAI_API_KEY"] == ""
+    assert (
+        settings["OPENAI_API_BASE_URLS"] == settings["RAG_OPENAI_API_BASE_URL"] == "http://10.0.0.1:4000/v1"
+    )
+    assert secrets["OPENAI_API_KEYS"] == secrets["RAG_OPENAI_API_KEY"] == "sk-router"
+    assert settings["ENABLE_OLLAMA_API"] == settings["BYPASS_EMBEDDING_AND_RETRIEVAL"] == "false"
+
+
+def test_documents_are_searched_only_where_something_embeds_them() -> None:
+    settings = read(render.render("openwebui/settings.env.j2", options(router_url="http://10.0.0.1:4000/v1")))
+
+    assert settings["BYPASS_EMBEDDING_AND_RETRIEVAL"] == "true"
+
+
+def test_each_vector_store_has_its_own_settings() -> None:
+    pgvector = read(render.render("openwebui/settings.env.j2", options(embedding_length=384)))
+    given = options(vector_store="qdrant", qdrant_url="https://10.0.0.2:6333", qdrant_key="key-of-qdrant")
+    qdrant = read(render.render("openwebui/settings.env.j2", given))
+
+    assert pgvector["VECTOR_DB"] == "pgvector"
+    assert pgvector["PGVECTOR_INITIALIZE_MAX_VECTOR_LENGTH"] == "384"
+    assert qdrant["VECTOR_DB"] == "qdrant"
+    assert qdrant["QDRANT_URI"] == "https://10.0.0.2:6333"
+    assert "key-of-qdrant" not in qdrant.values()
+    assert read(render.render("openwebui/secrets.env.j2", given))["QDRANT_API_KEY"] == "key-of-qdrant"
+
+
+def test_single_sign_on_is_off_until_a_provider_is_named() -> None:
+    off = read(render.render("openwebui/settings.env.j2", options()))
+    given = options(
+        url="https://chat.acme.example",
+        oidc_provider_url="https://login.acme.example/.well-known/openid-configuration",
+        oidc_client_id="freehold",
+        oidc_client_secret="from-the-provider",
+        oidc_groups_claim="groups",
+        oidc_roles_claim="roles",
+        oidc_admin_roles=["it"],
+        password_form=False,
+    )
+    on = read(render.render("openwebui/settings.env.j2", given))
+
+    assert not [name for name in off if name.startswith(("OAUTH_", "OPENID_", "ENABLE_OAUTH"))]
+    assert off["DEFAULT_USER_ROLE"] == "pending"
+    assert on["DEFAULT_USER_ROLE"] == "user"
+    assert on["OPENID_REDIRECT_URI"] == "https://chat.acme.example/oauth/oidc/callback"
+    assert on["OAUTH_ALLOWED_ROLES"] == "user,it"
+    assert on["ENABLE_LOGIN_FORM"] == on["OAUTH_MERGE_ACCOUNTS_BY_EMAIL"] == on["ENABLE_SIGNUP"] == "false"
+    # Freehold makes the accounts of the stack with a password, whatever people log in with.
+    assert on["ENABLE_PASSWORD_AUTH"] == "true"
+    assert "from-the-provider" not in on.values()
+    assert (
+        read(render.render("openwebui/secrets.env.j2", given))["OAUTH_CLIENT_SECRET"] == "from-the-provider"
+    )
+
+
+def test_people_are_told_that_a_machine_answers() -> None:
+    german = read(render.render("openwebui/settings.env.j2", options(notice_language="de-DE")))
+    other = read(render.render("openwebui/settings.env.j2", options(notice_language="fi")))
+    off = read(render.render("openwebui/settings.env.j2", options(notice=False)))
+
+    assert "künstliche Intelligenz" in json.loads(german["WEBUI_BANNERS"])[0]["content"]
+    assert "artificial intelligence" in json.loads(other["WEBUI_BANNERS"])[0]["content"]
+    assert json.loads(off["WEBUI_BANNERS"]) == []
 
 
 def test_text_of_people_comes_out_as_it_went_in() -> None:
@@ -52,7 +106,7 @@ def test_text_of_people_comes_out_as_it_went_in() -> None:
 
     assert settings["WEBUI_NAME"] == settings["SOME_TEXT"] == text
     assert settings["SOME_SWITCH"] == "true"
-    assert json.loads(settings["WEBUI_BANNERS"])[0]["content"] == text
+    assert json.loads(settings["WEBUI_BANNERS"])[-1]["content"] == text
 
 
 def test_a_database_password_with_odd_characters_stays_one_part_of_the_address() -> None:
@@ -61,7 +115,7 @@ def test_a_database_password_with_odd_characters_stays_one_part_of_the_address()
     assert "openwebui:a%40b%3Ac%25d@127.0.0.1:5432" in secrets["DATABASE_URL"]
 
 
-def test_no_engine_is_no_error() -> None:
+def test_no_router_is_no_error() -> None:
     settings = read(render.render("openwebui/settings.env.j2", options()))
 
     assert settings["ENABLE_OPENAI_API"] == "false"

@@ -1,0 +1,173 @@
+"""What the files of the router hold, and whom its function for keys lets in."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from freehold import render, resources
+
+APPLICATIONS: list[dict[str, Any]] = [
+    {"name": "openwebui", "key": "sk-of-open-webui-0000"},
+    {"name": "n8n", "key": "sk-of-n8n-00000000000", "models": ["small"]},
+]
+ENGINES: list[dict[str, Any]] = [
+    {
+        "name": "vllm",
+        "url": "http://10.0.0.1:8000/v1",
+        "key": "sk-one",
+        "models": [{"name": "large", "kind": "chat"}],
+    },
+    {
+        "name": "my-ollama",
+        "url": "http://10.0.0.2:11434/v1",
+        "models": [{"name": "small"}, {"name": "embed", "kind": "embedding"}],
+    },
+]
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def options(**others: Any) -> dict[str, Any]:
+    defaults = yaml.safe_load((resources.roles() / "litellm/defaults/main.yml").read_text(encoding="utf-8"))
+    given = {**defaults, **{f"litellm_{name}": value for name, value in others.items()}}
+    given["litellm__hashes"] = [_hash(each["key"]) for each in given["litellm_applications"]]
+    given["litellm__metrics_hash"] = _hash(given["litellm_metrics_key"])
+    return given
+
+
+def configuration(**others: Any) -> Any:
+    return yaml.safe_load(render.render("litellm/config.yaml.j2", options(**others)))
+
+
+def test_every_language_model_of_every_engine_is_listed_by_its_name() -> None:
+    listed = configuration(engines=ENGINES)["model_list"]
+
+    assert [(each["model_name"], each["model_info"]["mode"]) for each in listed] == [
+        ("large", "chat"),
+        ("small", "chat"),
+        ("embed", "embedding"),
+    ]
+    assert listed[1]["litellm_params"] == {
+        "model": "openai/small",
+        "api_base": "http://10.0.0.2:11434/v1",
+        "api_key": "os.environ/ENGINE_KEY_MY_OLLAMA",
+    }
+
+
+def test_without_engines_the_list_is_empty() -> None:
+    assert configuration()["model_list"] == []
+
+
+def test_no_request_goes_from_one_language_model_to_another() -> None:
+    text = render.render("litellm/config.yaml.j2", options(engines=ENGINES))
+
+    assert "fallbacks:" not in text
+    assert "*" not in text
+
+
+def test_keys_of_engines_are_in_the_file_of_root_alone() -> None:
+    given = options(engines=ENGINES, master_key="sk-master")
+
+    assert "sk-one" not in render.render("litellm/config.yaml.j2", given)
+    assert "ENGINE_KEY_VLLM=sk-one\n" in render.render("litellm/secrets.env.j2", given)
+
+
+def test_traces_go_to_langfuse_only_where_there_is_one() -> None:
+    assert "langfuse_otel" not in configuration()["litellm_settings"]["callbacks"]
+    assert (
+        "langfuse_otel" in configuration(langfuse_url="http://10.0.0.3:3000")["litellm_settings"]["callbacks"]
+    )
+
+
+@pytest.fixture
+def auth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The function for keys as a module, with stand-ins of the few names that it takes from LiteLLM."""
+
+    class ProxyError(Exception):
+        def __init__(self, **what: Any) -> None:
+            super().__init__(what["message"])
+            self.code = what["code"]
+
+    modules: dict[str, dict[str, Any]] = {
+        "fastapi": {"Request": object},
+        "litellm": {},
+        "litellm.integrations": {},
+        "litellm.integrations.custom_logger": {"CustomLogger": object},
+        "litellm.proxy": {},
+        "litellm.proxy._types": {
+            "LitellmUserRoles": SimpleNamespace(INTERNAL_USER="internal_user"),
+            "ProxyException": ProxyError,
+            "UserAPIKeyAuth": SimpleNamespace,
+        },
+    }
+    for name, content in modules.items():
+        module = ModuleType(name)
+        module.__dict__.update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+    if "jwt" not in sys.modules:
+        token = ModuleType("jwt")
+        token.InvalidTokenError = ValueError  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "jwt", token)
+    found = ModuleType("freehold_auth")
+    exec(render.render("litellm/freehold_auth.py.j2", options()), found.__dict__)
+    found.KEYS = str(tmp_path / "keys.json")  # type: ignore[attr-defined]
+    _write(tmp_path / "keys.json", applications=APPLICATIONS, metrics_key="sk-of-prometheus-000")
+    return found
+
+
+def _write(path: Path, **others: Any) -> None:
+    path.write_text(render.render("litellm/keys.json.j2", options(**others)), encoding="utf-8")
+
+
+def _ask(auth: ModuleType, key: str) -> Any:
+    return asyncio.run(auth.user_api_key_auth(SimpleNamespace(headers={}), key))
+
+
+def test_an_application_is_known_by_its_key(auth: ModuleType) -> None:
+    assert _ask(auth, "sk-of-open-webui-0000").key_alias == "openwebui"
+    assert _ask(auth, "Bearer sk-of-n8n-00000000000").models == ["small"]
+
+
+def test_the_key_of_metrics_opens_metrics_alone(auth: ModuleType) -> None:
+    found = _ask(auth, "sk-of-prometheus-000")
+
+    assert found.allowed_routes == ["/metrics", "/metrics/"]
+    assert found.models == ["no-default-models"]
+
+
+@pytest.mark.parametrize("key", ["", "sk-wrong", "Bearer", _hash("sk-of-open-webui-0000"), None])
+def test_nobody_else_is_known(auth: ModuleType, key: str | None) -> None:
+    with pytest.raises(Exception, match="missing or unknown") as caught:
+        _ask(auth, key)  # type: ignore[arg-type]
+
+    assert caught.value.code == 401  # type: ignore[attr-defined]
+
+
+def test_a_new_file_of_keys_counts_at_once(auth: ModuleType, tmp_path: Path) -> None:
+    _ask(auth, "sk-of-open-webui-0000")
+    path = tmp_path / "keys.json"
+    _write(path, applications=[{"name": "openwebui", "key": "sk-the-new-one-00000"}])
+    os.utime(path, ns=(1, 1))
+
+    assert _ask(auth, "sk-the-new-one-00000").key_alias == "openwebui"
+    with pytest.raises(Exception, match="missing or unknown"):
+        _ask(auth, "sk-of-open-webui-0000")
+
+
+def test_the_file_of_keys_holds_no_key(tmp_path: Path) -> None:
+    text = render.render("litellm/keys.json.j2", options(applications=APPLICATIONS))
+
+    assert not [each for each in APPLICATIONS if str(each["key"]) in text]
+    assert [each["name"] for each in json.loads(text)] == ["openwebui", "n8n"]
