@@ -45,6 +45,12 @@ OnlyOption = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print JSON for machines: one document, or one event per line.")
 ]
+OfflineOption = Annotated[
+    bool,
+    typer.Option(
+        "--offline", help="Everything comes from sources.mirror, and no way leads out of the hosts."
+    ),
+]
 VerboseOption = Annotated[
     bool, typer.Option("--verbose", "-v", help="Show every step and the engines' own output.")
 ]

@@ -14,6 +14,7 @@ from freehold.cli.console import (
     ClientArgument,
     DebugOption,
     JsonOption,
+    OfflineOption,
     OnlyOption,
     VerboseOption,
     as_json,
@@ -129,6 +130,7 @@ def prepare(
 def check(
     client: ClientArgument,
     only: OnlyOption = None,
+    offline: OfflineOption = False,
     as_document: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -140,9 +142,13 @@ def check(
     """
     from freehold.run import check as run_check
     from freehold.run.context import Client
+    from freehold.run.offline import findings as missing_offline
 
     with errors(debug=debug, as_json_lines=as_document):
-        findings = run_check.check(Client.open(client, only))
+        opened = Client.open(client, only)
+        findings = run_check.check(opened)
+        if offline:
+            findings += missing_offline(opened)
         failed = any(finding.status == "problem" for finding in findings)
         if as_document:
             as_json([finding.as_dict() for finding in findings])
@@ -211,6 +217,7 @@ def up(
     until: Annotated[
         str | None, typer.Option("--until", metavar="STAGE", help="Stop after start, base or services.")
     ] = None,
+    offline: OfflineOption = False,
     no_proof: Annotated[bool, typer.Option("--no-proof", help="Do not prove the hosts at the end.")] = False,
     as_lines: JsonOption = False,
     verbose: Annotated[
@@ -228,7 +235,8 @@ def up(
     """Bring the stack up: containers, base system, services, proof. Run it again at any time: it goes on, or changes nothing.
 
     Touches this client's containers alone, and on the node: container templates and the unit for GPU device nodes.
-    Each run leaves a folder in inventory/CLIENT/runs. Ends with 1 when a stage or a check of the proof failed.
+    Each run leaves a folder in inventory/CLIENT/runs. Ends with 1 when a stage or a check of the proof failed. With
+    --offline it does not begin while the mirror lacks something.
 
     Example: freehold up acme --only openwebui
     """
@@ -243,6 +251,7 @@ def up(
         options = Options(
             full=full,
             prune=prune,
+            offline=offline,
             prove=not no_proof,
             until=Stage(until) if until else None,
             verbosity=verbose,
@@ -256,6 +265,7 @@ def up(
 def verify(
     client: ClientArgument,
     only: OnlyOption = None,
+    offline: OfflineOption = False,
     as_lines: JsonOption = False,
     verbose: VerboseOption = False,
     debug: DebugOption = False,
@@ -272,7 +282,7 @@ def verify(
     with errors(debug=debug, as_json_lines=as_lines):
         opened = Client.open(client, only)
         with renderer(out, json=as_lines, verbose=verbose) as sink:
-            summary = run_verify(opened, sink, verbosity=2 if verbose else 0)
+            summary = run_verify(opened, sink, offline=offline, verbosity=2 if verbose else 0)
         show_summary.summary(out, summary, json=as_lines)
 
 

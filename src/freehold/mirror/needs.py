@@ -222,3 +222,26 @@ def _uv() -> str:
     from ansible_collections.freehold.stack.plugins.modules.venv import UV_LOCK
 
     return str(UV_LOCK)
+
+
+def elsewhere(layout: Layout) -> list[str]:
+    """Language models that would come from a hub or registry of their own, which no mirror takes the place of."""
+    found = []
+    for placed in layout.services:
+        if not catalog_of.load()[placed.name].engine:
+            continue
+        values = _defaults(placed.name) | placed.variables
+        prefix = placed.name.replace("-", "_")
+        files = f"{prefix}_model_files"
+        if files in values and not values[files]:
+            found.append(
+                f"{values.get(f'{prefix}_model')} for {placed.title}: list its files with url and sha256 under"
+                f" services.{placed.name}.model_files"
+            )
+        for one in values.get(f"{prefix}_models") or []:
+            if isinstance(one, dict) and not one.get("url"):
+                found.append(
+                    f"{one.get('name')} for {placed.title}: give its GGUF file with url and sha256 under"
+                    f" services.{placed.name}.models"
+                )
+    return found

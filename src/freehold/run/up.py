@@ -15,6 +15,7 @@ from freehold.proxmox.lock import client_lock
 from freehold.run import check, drift, plan, proof, roots, templates
 from freehold.run.context import TOKEN_SECRET, Client
 from freehold.run.folder import RunFolder
+from freehold.run.offline import findings as missing_offline
 from freehold.run.stages import Run, Sink, failure
 from freehold.run.summary import Summary, summarise
 
@@ -30,6 +31,8 @@ class Options:
     """Run every role, whether or not its host differs."""
     prune: bool = False
     """Destroy the client's containers that the stack no longer names."""
+    offline: bool = False
+    """Take everything from the client's mirror; refuse to begin while it lacks something."""
     prove: bool = True
     """Prove the hosts at the end."""
     until: Stage | None = None
@@ -49,7 +52,7 @@ def up(client: Client, sink: Sink, options: Options | None = None) -> Summary:
     with client_lock(client.stack.client):
         made = client.ensure_secrets()
         run = Run(client, RunFolder(client.directory, "up"), sink, options.verbosity)
-        _check(run, made)
+        _check(run, made, offline=options.offline)
         _node(run)
         changes = _plan(run, options)
         for stage in (_containers, _root_steps, _start):
@@ -58,11 +61,12 @@ def up(client: Client, sink: Sink, options: Options | None = None) -> Summary:
             _base(run)
         if options.until not in {Stage.START, Stage.BASE}:
             _services(run, options)
-        proven = proof.prove(run) if options.prove and options.until is None else None
+        proving = options.prove and options.until is None
+        proven = proof.prove(run, offline=options.offline) if proving else None
         return summarise(run, proven, seconds=time.monotonic() - began)
 
 
-def _check(run: Run, made: list[str]) -> None:
+def _check(run: Run, made: list[str], *, offline: bool) -> None:
     with run.stage(Stage.CHECK, "Checking what the run needs"):
         if made:
             run.say(
@@ -72,6 +76,8 @@ def _check(run: Run, made: list[str]) -> None:
                 message=", ".join(made),
             )
         findings = check.check(run.client)
+        if offline:
+            findings += missing_offline(run.client)
         run.folder.write("check.json", {"findings": [finding.as_dict() for finding in findings]})
         check.require(findings)
 

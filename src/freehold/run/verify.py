@@ -13,8 +13,8 @@ from freehold.run.summary import Summary, summarise
 from freehold.secrets import SSH_KEY
 
 
-def verify(client: Client, sink: Sink, *, verbosity: int = 0) -> Summary:
-    """Prove the client's hosts.
+def verify(client: Client, sink: Sink, *, offline: bool = False, verbosity: int = 0) -> Summary:
+    """Prove the client's hosts; with ``offline`` also that no way leads out of them.
 
     Raises:
         BadInputError: The client was never brought up from here.
@@ -28,4 +28,4 @@ def verify(client: Client, sink: Sink, *, verbosity: int = 0) -> Summary:
             remedy=f"Run: freehold up {client.stack.client}",
         )
     run = Run(client, RunFolder(client.directory, "verify"), sink, verbosity)
-    return summarise(run, proof.prove(run), seconds=time.monotonic() - began, changing=False)
+    return summarise(run, proof.prove(run, offline=offline), seconds=time.monotonic() - began, changing=False)

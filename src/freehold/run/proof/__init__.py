@@ -27,8 +27,10 @@ class Proof:
     page: Path
 
 
-def prove(run: Run) -> Proof:
+def prove(run: Run, *, offline: bool = False) -> Proof:
     """Run every check on every host of the layout; write JUnit XML and a web page into the run's folder.
+
+    With ``offline`` it is also proven that no way leads out of the hosts.
 
     Raises:
         ProofError: A check failed.
@@ -50,6 +52,7 @@ def prove(run: Run) -> Proof:
                 "ssh_config": str(client.ssh().config),
                 "secrets": client.secret_values(),
                 "report": str(junit),
+                "offline": offline,
             },
             on_event=take,
             log=run.folder.log("proof"),

@@ -49,10 +49,14 @@ def current() -> Session:
     return _session
 
 
+EVERYWHERE = ("base", "offline")
+"""Test modules for all hosts, the second where nothing may lead out of them."""
+
+
 def targets(layout: Layout, module: str) -> list[str]:
-    """Hosts that a test module is for: ``test_base`` for all, ``test_<service>`` for those with the service."""
+    """Hosts that a test module is for: those in ``EVERYWHERE`` for all, ``test_<service>`` for those with the service."""
     name = module.rsplit(".", 1)[-1].removeprefix("test_")
-    return [host.name for host in layout.hosts if name == "base" or name in host.services]
+    return [host.name for host in layout.hosts if name in EVERYWHERE or name in host.services]
 
 
 class _Reporter:
@@ -109,7 +113,8 @@ def main() -> int:
     masked = Masked(sys.stderr, _session.secrets.values())
     sys.stdout = sys.stderr = masked
     services = {service.name for service in _session.layout.services}
-    modules = [resources.host_tests() / f"test_{name}.py" for name in ("base", *sorted(services))]
+    common = EVERYWHERE if document.get("offline") else EVERYWHERE[:1]
+    modules = [resources.host_tests() / f"test_{name}.py" for name in (*common, *sorted(services))]
     report = Path(document["report"])
     code = pytest.main(
         [
