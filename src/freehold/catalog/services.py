@@ -97,8 +97,8 @@ class Bucket(_Meta):
     """Name of the secret of this service that is the key's identifier."""
     secret_key: str
     """Name of the secret of this service that is the key itself."""
-    expire_days: Annotated[int, Field(gt=0)] | None = None
-    """Days after which objects are removed; never when left out."""
+    expire_days: Annotated[int, Field(gt=0)] | str | None = None
+    """Days after which objects are removed, or an expression over ``settings`` that gives them; never when left out."""
     server: Literal["seaweedfs"] = "seaweedfs"
 
 
