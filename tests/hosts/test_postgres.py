@@ -27,6 +27,18 @@ print("scram" if head[:1] == b"R" and struct.unpack("!i", head[5:9])[0] == 10 el
 """
 
 
+# Asks for TLS as the protocol does ("N" refuses), and verifies the server by its address and the client's authority.
+_KNOCK_TLS = """
+import socket, ssl, struct, sys
+address, authority = sys.argv[1:]
+door = socket.create_connection((address, 5432), timeout=5)
+door.sendall(struct.pack("!ii", 8, 80877103))
+assert door.recv(1) == b"S", "no TLS"
+trust = ssl.create_default_context(cafile=authority)
+print(trust.wrap_socket(door, server_hostname=address).version())
+"""
+
+
 # PostgreSQL would show the whole row in the error's detail.
 _REFUSED_ROW = "CREATE TEMP TABLE r (t text, n int NOT NULL); INSERT INTO r VALUES ('never-in-a-log', NULL)"
 
@@ -150,6 +162,63 @@ def test_other_hosts_do_not_get_in(
         assert set(others.values()) <= {"refused", "unreachable"}, others
 
 
+def test_a_client_can_verify_the_server(host: Machine, this_host: Host, layout: Layout) -> None:
+    authority = f"/usr/local/share/ca-certificates/freehold-{layout.client}.crt"
+    spoken = host.check_output("python3 -c %s %s %s", _KNOCK_TLS, str(this_host.address), authority)
+    key = host.file("/etc/postgresql/17/main/server.pem")
+
+    assert spoken == "TLSv1.3"
+    assert (key.user, key.group, key.mode) == ("root", "postgres", 0o640)
+
+
+def test_the_server_fits_its_container(host: Machine, this_host: Host) -> None:
+    rows = _ask(
+        host, "SELECT name, setting::bigint * 8192 AS bytes FROM pg_settings WHERE name = 'shared_buffers'"
+    )
+
+    assert rows[0]["bytes"] == this_host.memory // 4 * 1024 * 1024
+    # a setting that could not be applied, or needs a restart that did not happen
+    assert _ask(host, "SELECT name, error FROM pg_file_settings WHERE error IS NOT NULL") == []
+    assert _ask(host, "SELECT name FROM pg_settings WHERE pending_restart") == []
+
+
+def test_every_database_is_dumped_each_day_and_a_dump_can_be_restored(
+    host: Machine, databases: list[dict[str, Any]]
+) -> None:
+    assert host.service("postgres-dump.timer").is_enabled
+    assert host.service("postgres-dump.timer").is_running
+    done = host.run("systemctl start postgres-dump.service")
+    assert done.rc == 0, host.run("journalctl -u postgres-dump.service -n 20 --no-pager").stdout
+    newest = host.check_output("ls -d /var/lib/postgresql/dumps/2* | tail -n 1")
+    files = set(host.check_output("ls %s", newest).split())
+
+    assert {"users.sql", "postgres.dump", *(f"{database['name']}.dump" for database in databases)} <= files
+    assert host.check_output("stat -c '%%U %%a' %s", newest) == "postgres 700"
+    smallest = host.check_output("ls -Sr %s/*.dump | head -n 1", newest)
+    host.run("cd / && runuser -u postgres -- dropdb --if-exists freehold_proof")
+    host.run_expect([0], "cd / && runuser -u postgres -- createdb freehold_proof")
+    try:
+        host.run_expect(
+            [0],
+            "cd / && runuser -u postgres -- pg_restore --exit-on-error --dbname=freehold_proof %s",
+            smallest,
+        )
+    finally:
+        host.run_expect([0], "cd / && runuser -u postgres -- dropdb freehold_proof")
+
+
+def test_the_monitoring_knows_when_the_last_dump_was_made(host: Machine) -> None:
+    folder = "/var/lib/prometheus/node-exporter"
+    if not host.file(folder).exists:
+        assert not host.file("/etc/systemd/system/prometheus-node-exporter.service").exists
+        return
+    host.run_expect([0], "systemctl start postgres-dump.service")
+    text = host.file(f"{folder}/postgres.prom").content_string
+
+    assert text.startswith('freehold_backup_timestamp_seconds{service="postgres"} ')
+    assert abs(float(host.check_output("date +%s")) - float(text.split()[-1])) < 600
+
+
 def test_logs_hold_no_queries(host: Machine) -> None:
     host.run("cd / && runuser -u postgres -- psql -XAtq -c %s", "SELECT 'never-in-a-log' FROM nowhere")
     host.run("cd / && runuser -u postgres -- psql -XAtq -c %s", _REFUSED_ROW)
@@ -160,7 +229,8 @@ def test_logs_hold_no_queries(host: Machine) -> None:
     assert "never-in-a-log" not in log
 
 
-def test_the_unit_is_hardened(host: Machine) -> None:
-    result = host.run("systemd-analyze security --no-pager --threshold=20 postgresql@17-main.service")
+@pytest.mark.parametrize("unit", ["postgresql@17-main.service", "postgres-dump.service"])
+def test_the_unit_is_hardened(host: Machine, unit: str) -> None:
+    result = host.run("systemd-analyze security --no-pager --threshold=20 %s", unit)
 
     assert result.rc == 0, result.stdout

@@ -80,6 +80,29 @@ def test_an_installation_that_was_cut_off_is_ended(freehold: Freehold) -> None:
     assert status == "installed"
 
 
+def test_a_cluster_that_was_cut_off_in_the_making_is_made_anew(freehold: Freehold) -> None:
+    """What `initdb` leaves when it is killed: files of a cluster that no server ever ran on."""
+    data, conf = "/var/lib/postgresql/17/main", "/etc/postgresql/17/main"
+    half = (
+        f"systemctl stop postgresql@17-main && rm -rf {conf} {data}/base {data}/postmaster.opts "
+        "&& touch /var/lib/postgresql/.making-17-main"
+    )
+    assert freehold.ssh(CLIENT, "postgres", half).returncode == 0
+    assert set(_changes_once(freehold)) == {"services"}
+    assert freehold.ssh(CLIENT, "postgres", "ls -A /var/lib/postgresql").stdout.split() == ["17", "dumps"]
+
+
+def test_a_cluster_that_a_server_ran_on_is_kept_by_a_new_container(freehold: Freehold) -> None:
+    """A mark that was left behind must never cost data."""
+    make = "cd / && runuser -u postgres -- psql -qc 'CREATE TABLE IF NOT EXISTS kept (n int)'"
+    assert freehold.ssh(CLIENT, "postgres", make).returncode == 0
+    lost = "systemctl stop postgresql@17-main && rm -rf /etc/postgresql/17/main && touch /var/lib/postgresql/.making-17-main"
+    assert freehold.ssh(CLIENT, "postgres", lost).returncode == 0
+    assert set(_changes_once(freehold)) == {"services"}
+    table = "cd / && runuser -u postgres -- psql -Atqc \"SELECT to_regclass('kept')\""
+    assert freehold.ssh(CLIENT, "postgres", table).stdout == "kept\n"
+
+
 def test_a_gateway_that_was_destroyed_outside_is_made_anew(freehold: Freehold) -> None:
     authority = freehold.inventory / CLIENT / "ca.crt"
     pins = freehold.inventory / CLIENT / "known_hosts"
