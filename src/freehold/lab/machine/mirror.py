@@ -2,12 +2,14 @@
 
 ``/`` lists the wheels of the host's own pip ``find-links`` in the form that ``pip --find-links`` reads, and
 ``/templates/`` holds the templates, for ``download-url``; ``/models/`` holds the tiny language model, and
-``/standins/`` what stands in for upstream's archives; ``/versions.yml`` is the lock of it for clients of the lab.
+``/standins/`` what stands in for upstream's archives; ``/versions.yml`` is the lock of it for clients of the lab. ``/v2/``
+is the API of a container registry for the stand-ins that are images.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import os
 import shutil
 import subprocess
@@ -28,6 +30,24 @@ class Quiet(SimpleHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base class's
         """Say nothing."""
+
+    def translate_path(self, path: str) -> str:
+        """The file at an address; what a registry serves lies in the folder of its stand-in."""
+        place = Path(super().translate_path(path))
+        root = Path(self.directory)
+        if place == root / "v2":
+            return str(root / "standins")  # that there is a registry
+        if place.is_relative_to(root / "v2"):
+            found = (root / "standins").glob(f"*/{place.relative_to(root)}")
+            return str(next(found, place))
+        return str(place)
+
+    def guess_type(self, path: str | os.PathLike[str]) -> str:
+        """Media type of a file; a manifest of an image names its own."""
+        place = Path(path)
+        if place.parent.name == "manifests":
+            return str(json.loads(place.read_bytes())["mediaType"])
+        return super().guess_type(path)
 
 
 def serve(paths: LabPaths, network: LabNetwork) -> ThreadingHTTPServer:
