@@ -160,7 +160,7 @@ def _host(stack: Stack, seat: Seat, seats: Sequence[Seat], given: list[NodeGpu])
         storage=override.storage or stack.proxmox.storage,
         services=(seat.name,),
         volumes=tuple(
-            Volume(path=data.path, size=data.size, backup=data.backup != "none")
+            Volume(path=data.path, size=override.data or data.size, backup=data.backup != "none")
             for data in seat.meta.data
             if data.size
         ),

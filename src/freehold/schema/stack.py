@@ -161,6 +161,8 @@ class HostOverride(Part):
     """Swap in MiB."""
     disk: Annotated[int, Field(ge=2)] | None = None
     """Root disk in GiB; it can grow, never shrink."""
+    data: Annotated[int, Field(ge=1)] | None = None
+    """Volume for the data of its service in GiB; it can grow, never shrink."""
     storage: Storage | None = None
     """Storage of root disk and volumes."""
     address: IPv4Address | None = None

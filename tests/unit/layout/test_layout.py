@@ -73,6 +73,11 @@ def test_overrides(build: Build) -> None:
     assert layout.service("openwebui").variables["openwebui_engines"][0]["url"] == "http://10.20.0.7:8000/v1"
 
 
+def test_a_client_sizes_the_volume_of_a_host(build: Build) -> None:
+    volumes = build(hosts={"postgres": {"data": 300}}).host("postgres").volumes
+    assert [volume.size for volume in volumes] == [300]
+
+
 def test_volumes_are_the_data_with_a_size(build: Build) -> None:
     volumes = build().host("postgres").volumes
     assert [(volume.path, volume.size, volume.backup) for volume in volumes] == [
