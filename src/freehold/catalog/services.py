@@ -208,6 +208,29 @@ def _bad(path: Path, answer: str) -> FreeholdError:
     )
 
 
+_SYSTEMS = {"bookworm": "debian-12", "trixie": "debian-13"}
+
+
+@cache
+def systems(service: str, roles: Path | None = None) -> tuple[str, ...]:
+    """Debian releases that the role is made for (``galaxy_info.platforms``), such as ``debian-12``.
+
+    Raises:
+        FreeholdError: The role's ``meta/main.yml`` does not say so; the message names it.
+    """
+    path = (roles or resources.roles()) / service / "meta" / "main.yml"
+    try:
+        platforms = yaml.safe_load(path.read_text(encoding="utf-8"))["galaxy_info"]["platforms"]
+        return tuple(_SYSTEMS[version] for platform in platforms for version in platform["versions"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise FreeholdError(
+            f"{path} does not say which releases of Debian the role is made for",
+            doing="reading the roles",
+            where=str(path),
+            answer=str(error),
+        ) from error
+
+
 @cache
 def argument_specs(service: str, roles: Path | None = None) -> dict[str, dict[str, Any]]:
     """The role's options (``argument_specs.main.options``) by full variable name, such as ``caddy_domain``.

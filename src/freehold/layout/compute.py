@@ -85,6 +85,7 @@ def compute(
     problems += network.check(stack, seats)
     problems += people.check(stack)
     problems += _mounts(seats)
+    problems += _systems(seats, roles)
     for name in sorted(names & stack.services.keys()):
         problems += settings.check(stack.services[name] or {}, options[name], ("services", name))
     _raise(problems, origins)
@@ -146,7 +147,7 @@ def _host(stack: Stack, seat: Seat, seats: Sequence[Seat], given: list[NodeGpu])
         hostname=f"{stack.client}-{seat.name}",
         node=seat.node,
         vmid=seat.vmid,
-        os=seat.meta.os,
+        os=seat.os,
         interface=IPv4Interface((seat.address, stack.network.subnet.prefixlen)),
         gateway=network.gateway(stack.network),
         bridge=stack.network.bridge,
@@ -189,6 +190,19 @@ def _mounts(seats: Sequence[Seat]) -> list[Problem]:
             if path in volumes:
                 problems.append(Problem(key, "a volume of the service is mounted there"))
     return problems
+
+
+def _systems(seats: Sequence[Seat], roles: Path | None) -> list[Problem]:
+    return [
+        Problem(
+            seat.key("os"),
+            f'the role of "{seat.name}" is not made for it',
+            found=seat.os,
+            allowed=", ".join(allowed),
+        )
+        for seat in seats
+        if seat.override.os and seat.os not in (allowed := catalog_of.systems(seat.name, roles))
+    ]
 
 
 def _routes(stack: Stack, seats: Sequence[Seat]) -> list[RouteTarget]:

@@ -56,6 +56,11 @@ class Seat:
         """MiB."""
         return self.override.memory or self.meta.resources.memory
 
+    @property
+    def os(self) -> str:
+        """``debian-12`` or ``debian-13``."""
+        return self.override.os or self.meta.os
+
     def key(self, field: str) -> KeyPath:
         """Where the client would write, or has written, a value of this host."""
         return ("hosts", self.name, field)

@@ -159,6 +159,8 @@ class HostOverride(Part):
     """Memory in MiB."""
     swap: Annotated[int, Field(ge=0)] | None = None
     """Swap in MiB."""
+    os: Literal["debian-12", "debian-13"] | None = None
+    """Debian release of a container that is yet to be made, where the role of its service supports it."""
     disk: Annotated[int, Field(ge=2)] | None = None
     """Root disk in GiB; it can grow, never shrink."""
     data: Annotated[int, Field(ge=1)] | None = None

@@ -87,6 +87,10 @@ def test_variables_of_the_layout_are_options(role: Path) -> None:
     assert computed <= set(_options(role))
 
 
+def test_its_own_system_is_one_that_it_is_made_for(role: Path) -> None:
+    assert services.load()[role.name].os in services.systems(role.name)
+
+
 def test_its_last_task_records_the_manifest(role: Path) -> None:
     last = _yaml(role / "tasks/run.yml")[-1]
 

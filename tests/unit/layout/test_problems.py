@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from freehold.layout.types import Layout
+
 Problems = Callable[..., list[str]]
 
 TWO_GPUS = {"pve": {"gpus": [{"pci": "01:00.0"}, {"pci": "02:00.0"}]}}
@@ -211,3 +213,14 @@ def test_all_problems_at_once(problems: Problems) -> None:
         users=[{"name": "Ada", "mail": "a@b.c", "groups": ["none"]}],
     )
     assert len(found) == 5
+
+
+def test_a_system_that_the_role_is_made_for(build: Callable[..., Layout]) -> None:
+    layout = build(services={"caddy": None}, hosts={"caddy": {"os": "debian-13"}})
+    assert layout.host("caddy").os == "debian-13"
+
+
+def test_a_system_that_the_role_is_not_made_for(problems: Problems) -> None:
+    assert one(problems(services={"postgres": None}, hosts={"postgres": {"os": "debian-12"}})) == (
+        'hosts.postgres.os: the role of "postgres" is not made for it, found "debian-12" (allowed: debian-13)'
+    )
