@@ -47,6 +47,7 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(context.explain(error)) from error
         payload = {
             "service": options["part_of"] or options["service"],
+            "is_part": bool(options["part_of"]),
             "folder": variables.get("freehold_host_folder", pending.FOLDER),
             "directories": [dict(entry) for entry in options["directories"]],
             "files": files,

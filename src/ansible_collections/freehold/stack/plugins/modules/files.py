@@ -296,6 +296,9 @@ def main() -> None:
         )
     tree = _Tree(module, json.loads(zlib.decompress(base64.b64decode(module.params["payload"]))))
     waiting = pending.read(tree.wanted["folder"], tree.wanted["service"])
+    if tree.wanted["is_part"]:  # the service's own handlers have run by now
+        own = {entry["notify"] for entry in tree.wanted["files"]}
+        waiting = [handler for handler in waiting if handler in own]
     tree.directories()
     tree.files()
     module.exit_json(
