@@ -51,6 +51,8 @@ def _overlaps(own: Stack, other: Stack) -> Iterator[Problem]:
     name = f'the client "{other.client}"'
     if own.client == other.client:
         yield Problem(("client",), "is the name of another client of this server", found=own.client)
+    if not own.exclusive and not other.exclusive:
+        return
     first, theirs = own.vmids.first, other.vmids.first
     if abs(first - theirs) < HUNDRED:
         yield Problem(

@@ -244,6 +244,9 @@ class Stack(Part):
     nodes: dict[Name, Node] = {}
     """Nodes by name. The node of ``proxmox.node`` need not be listed unless it has GPUs or SSH."""
     vmids: VmidRange = VmidRange()
+    exclusive: bool = True
+    """Whether VMIDs and addresses belong to this client alone. Stacks that say no may share them with each other: they take
+    turns, as tests do."""
     services: dict[Name, dict[str, Any] | None] = {}
     """Services by name, each with its settings (or nothing). What they need comes along."""
     hosts: dict[Name, HostOverride] = {}

@@ -59,3 +59,12 @@ def test_neighbours_apart_are_fine(tmp_path: Path) -> None:
     write(tmp_path, "broken", more="nonsense: 1\n")
     for folder in ("one", "two", "three"):
         neighbours.check(load_stack(tmp_path / folder))
+
+
+def test_stacks_that_take_turns_may_share_with_each_other_alone(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        write(tmp_path, folder, more="exclusive: false\n")
+    neighbours.check(load_stack(tmp_path / "one"))
+    write(tmp_path, "three")
+    assert len(problems(tmp_path, "three")) == 4
+    assert len(problems(tmp_path, "one")) == 2
