@@ -141,6 +141,19 @@ def test_clients_authority_is_trusted_once_there_is_one(host: Machine, layout: L
         assert authority.read_text().strip() in host.file("/etc/ssl/certs/ca-certificates.crt").content_string
 
 
+def test_figures_of_the_host_are_given_to_who_knows_the_password(
+    host: Machine, this_host: Host, layout: Layout
+) -> None:
+    ask = f"exec 3<>/dev/tcp/{this_host.address}/9100; printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3; head -1 <&3"
+    answer = host.run("timeout 5 bash -c %s", ask)
+
+    if layout.monitor is None:
+        assert answer.rc != 0
+    else:
+        assert "401" in answer.stdout
+        assert host.check_output("systemctl show -P User prometheus-node-exporter.service") == "prometheus"
+
+
 def test_host_is_what_its_manifest_says(host: Machine) -> None:
     manifest = json.loads(host.file(MANIFEST).content_string)["base"]
 
