@@ -45,6 +45,7 @@ handed: Mapping[str, Mapping[str, Any]] | None = None
 """The secrets that a parent process handed to this one: where they are set, no file is opened."""
 
 _ALPHABET = string.ascii_letters + string.digits
+_KINDS = (string.ascii_lowercase, string.ascii_uppercase, string.digits)
 
 
 class UnknownSecretError(BadInputError):
@@ -62,8 +63,9 @@ class UnknownSecretError(BadInputError):
 def generate(kind: Secret) -> str:
     """A new secret of a kind.
 
-    ``password`` has letters and digits, which need no quoting anywhere; ``token`` is the same; ``hex`` has
-    hexadecimal digits; ``uuid`` is a random one (version 4); ``ssh-key`` is an ed25519 private key in OpenSSH's format.
+    ``password`` has small letters, capitals and digits, which need no quoting anywhere and are what applications such
+    as n8n insist on; ``token`` has letters and digits; ``hex`` has hexadecimal digits; ``uuid`` is a random one (version
+    4); ``ssh-key`` is an ed25519 private key in OpenSSH's format.
 
     Raises:
         ValueError: The authority issues secrets of this kind.
@@ -76,7 +78,10 @@ def generate(kind: Secret) -> str:
         return kind.prefix + secrets.token_hex((kind.length + 1) // 2)[: kind.length]
     if kind.type == "ssh-key":
         return _ssh_key()
-    return kind.prefix + "".join(secrets.choice(_ALPHABET) for _ in range(kind.length))
+    while True:
+        text = kind.prefix + "".join(secrets.choice(_ALPHABET) for _ in range(kind.length))
+        if kind.type != "password" or all(set(text) & set(letters) for letters in _KINDS):
+            return text
 
 
 def _ssh_key() -> str:

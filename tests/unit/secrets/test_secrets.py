@@ -110,6 +110,14 @@ def test_kinds(kind: Secret, form: str) -> None:
     assert generate(kind) != generate(kind)
 
 
+def test_a_password_has_what_applications_insist_on() -> None:
+    for _ in range(200):
+        text = generate(Secret(type="password", length=8))
+        assert re.search("[a-z]", text)
+        assert re.search("[A-Z]", text)
+        assert re.search("[0-9]", text)
+
+
 def test_ssh_key_is_ed25519_and_survives_the_file(client: Path) -> None:
     opened(client).ensure({})
     text = opened(client).get("freehold.ssh_key")
