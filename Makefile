@@ -1,6 +1,7 @@
 # Freehold: the commands of a checkout. `make help` lists them.
 PYTHON ?= python3
-ROLE   ?= caddy
+ROLE   ?=
+OS     ?=
 VENV   := .venv
 BIN    := $(VENV)/bin
 SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
@@ -14,10 +15,10 @@ APT_LAB  := lxc uidmap mmdebstrap zstd iproute2 nftables openssl openssh-client 
 APT_TEST := chromium libnss3-tools
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test lint unit contract lab-test molecule apt-lab apt-test lock clean
+.PHONY: help up down test lint unit contract lab-test molecule molecule-changed apt-lab apt-test lock clean
 
 help: ## List the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 up: apt-lab $(BIN)/freehold ## Start the lab and bring up its stack in it: the whole of Freehold on this machine
 	$(SUDO) $(BIN)/freehold lab start
@@ -28,7 +29,7 @@ down: ## Remove the lab's stack and stop the lab
 	$(SUDO) $(BIN)/freehold down lab --confirm lab
 	$(SUDO) $(BIN)/freehold lab stop
 
-test: lint unit contract molecule lab-test ## Everything that CI runs
+test: lint unit contract molecule-changed lab-test ## Everything that CI runs
 
 lint: $(BIN)/freehold ## Style, types and roles
 	$(BIN)/ruff check
@@ -46,9 +47,13 @@ lab-test: apt-lab apt-test $(BIN)/freehold ## The main job on real containers (r
 	$(SUDO) $(BIN)/freehold lab start
 	$(SUDO) env PATH="$(PATH)" $(BIN)/pytest tests/lab --durations=10
 
-molecule: apt-lab $(BIN)/freehold ## Test one role alone: make molecule ROLE=caddy
+molecule: apt-lab $(BIN)/freehold ## Test each role alone; one: make molecule ROLE=caddy OS=debian-13
 	$(SUDO) $(BIN)/freehold lab start
-	cd roles/$(ROLE) && $(SUDO) env PATH="$(PATH)" molecule test
+	$(SUDO) env PATH="$(PATH)" python molecule/run.py $(ROLE) $(if $(OS),--os $(OS))
+
+molecule-changed: apt-lab $(BIN)/freehold ## Test the roles that differ from those that passed last, and caddy always
+	$(SUDO) $(BIN)/freehold lab start
+	$(SUDO) env PATH="$(PATH)" python molecule/run.py --changed
 
 apt-lab:
 	@dpkg -s $(APT_LAB) >/dev/null 2>&1 || { echo "Installing Debian packages: $(APT_LAB)"; \
