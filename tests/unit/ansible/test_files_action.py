@@ -181,3 +181,19 @@ def test_an_undefined_variable_is_an_error(play: Play, target: Path) -> None:
 
     assert run.of("Write") == ["started", "failed"]
     assert "caddy_nothing" in run.events[-1].message
+
+
+def test_a_part_of_a_service_leaves_the_handlers_of_the_service_alone(
+    play: Play, target: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "etc").mkdir(exist_ok=True)
+    (tmp_path / "etc/pending.json").write_text('{"vllm": ["Restart vLLM", "Handle a"]}')
+    tasks = _tasks(target, f"src: a.j2, dest: {target}/a.conf, notify: Handle a")
+    tasks = tasks.replace("    service: caddy\n", "    service: caddy\n    part_of: vllm\n")
+    handlers = "- name: Handle a\n  ansible.builtin.command: 'true'\n  changed_when: true\n"
+
+    run = play(tasks, templates={"a.j2": "a\n"}, handlers=handlers)
+
+    assert run.of("Write") == ["started", "changed"]
+    assert run.of("Handle a") == ["started", "changed"]
+    assert (tmp_path / "etc/pending.json").read_text() == '{"vllm": ["Handle a", "Restart vLLM"]}'
