@@ -267,7 +267,7 @@ def test_the_key_lies_where_root_alone_reads_it(host: Machine, secret: Callable[
     assert key not in host.check_output("ps -eo args")
 
 
-@pytest.mark.parametrize(("unit", "exposure"), [("ollama.service", 30), ("engine-proxy.service", 15)])
+@pytest.mark.parametrize(("unit", "exposure"), [("ollama.service", 20), ("engine-proxy.service", 15)])
 def test_the_units_are_hardened(host: Machine, unit: str, exposure: int) -> None:
     result = host.run(f"systemd-analyze security --no-pager --threshold={exposure} {unit}")
 
