@@ -43,9 +43,11 @@ def findings(client: Client) -> Iterator[Finding]:
             found = _index(own, base)
             wanted = needed([client.loaded.path], client.only)
             files: dict[str, index.Entry] = {}
+            unmet = 0
             for need in wanted:
                 met = found.needs.get(need.key)
                 if met is None:
+                    unmet += 1
                     yield Finding("mirror", "problem", f"The mirror lacks: {need.title}", fill)
                 else:
                     files |= {path: found.files[path] for path in met.files}
@@ -57,7 +59,7 @@ def findings(client: Client) -> Iterator[Finding]:
         yield Finding("mirror", "problem", f"The mirror's index names {path}, which it does not give", fill)
     if len(lost) > _SHOWN:
         yield Finding("mirror", "problem", f"and {len(lost) - _SHOWN} files more", fill)
-    if not lost:
+    if not lost and not unmet:
         size = sum(entry.size for entry in files.values()) / 2**20
         yield Finding("mirror", "ok", f"{len(files)} files of this stack at {base}, {size:.0f} MiB")
     for model in needs.elsewhere(client.layout):
