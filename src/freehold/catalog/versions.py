@@ -48,6 +48,8 @@ class Artifact(BaseModel):
     """Of the manifest of an ``oci`` image; unknown when left out, and then it is not installed."""
     plain_http: bool = False
     """Whether the registry speaks HTTP without TLS."""
+    releases: str | None = None
+    """Repository at GitHub whose releases say what is newer, where ``url`` does not name it."""
     package: str | None = None
     """Name at PyPI or npm."""
     lock: str | None = None

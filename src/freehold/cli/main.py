@@ -13,6 +13,7 @@ from freehold.cli import life, look, secrets, users
 from freehold.cli.console import report
 from freehold.cli.lab import app as lab
 from freehold.cli.mirror import app as mirror
+from freehold.cli.versions import app as versions
 from freehold.errors import ExitCode, FreeholdError
 
 app = typer.Typer(
@@ -42,6 +43,7 @@ app.add_typer(look.show, name="show", rich_help_panel=LOOK)
 app.add_typer(secrets.app, name="secrets", rich_help_panel=DAILY)
 app.add_typer(users.app, name="users", rich_help_panel=DAILY)
 app.add_typer(mirror, name="mirror", rich_help_panel=DAILY)
+app.add_typer(versions, name="versions", rich_help_panel=LOOK)
 app.add_typer(lab, name="lab", rich_help_panel="Develop")
 
 

@@ -205,6 +205,29 @@ def closures(
     return [list(_printed(root, text, archives)) for text in texts]
 
 
+def versions(root: Path, codename: str, archives: dict[str, str]) -> dict[str, str]:
+    """The newest version of every package of a Debian release, by the indexes in a folder, which are brought up to date.
+
+    Raises:
+        FetchError: The archive does not answer.
+        AptError: apt cannot read them.
+    """
+    update(root, archives, codename)
+    with tempfile.TemporaryDirectory(prefix="freehold-apt-") as name:
+        configuration = _configuration(root, Path(name), codename)
+        _apt(configuration, ["update"])
+        text = _run(["apt-cache", "dumpavail"], _environment(configuration))
+    found: dict[str, str] = {}
+    package = ""
+    for line in text.splitlines():
+        key, _, value = line.partition(": ")
+        if key == "Package":
+            package = value
+        elif key == "Version":
+            found[package] = value
+    return found
+
+
 def _printed(root: Path, text: str, archives: dict[str, str]) -> Iterator[Wanted]:
     for line in text.splitlines():
         if match := _URI.match(line):
@@ -257,10 +280,11 @@ def _apt(configuration: Path, words: list[str]) -> str:
             doing="resolving Debian packages",
             remedy="Build the mirror on a Debian or Ubuntu machine.",
         )
-    return _run(
-        [program, "-qq", *words],
-        {"APT_CONFIG": str(configuration), "LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"},
-    )
+    return _run([program, "-qq", *words], _environment(configuration))
+
+
+def _environment(configuration: Path) -> dict[str, str]:
+    return {"APT_CONFIG": str(configuration), "LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"}
 
 
 def _run(command: list[str], environment: dict[str, str] | None = None) -> str:

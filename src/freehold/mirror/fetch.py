@@ -15,7 +15,7 @@ from tenacity import (
     Retrying,
     retry_if_exception_type,
     stop_after_attempt,
-    wait_exponential_jitter,
+    wait_random_exponential,
 )
 
 from freehold.errors import FreeholdError
@@ -117,7 +117,7 @@ def fetch(own: requests.Session, root: Path, one: Wanted) -> int:
     try:
         for attempt in Retrying(
             stop=stop_after_attempt(ATTEMPTS),
-            wait=wait_exponential_jitter(initial=0.5, max=20),
+            wait=wait_random_exponential(multiplier=0.5, max=20),
             retry=retry_if_exception_type((*_PASSING, _TryAgainError)),
         ):
             with attempt:

@@ -44,7 +44,7 @@ def fetch(
     host, _, name = image.partition("/")
     base = f"{'http' if plain_http else 'https'}://{host}/v2/{name}"
     headers = {"Accept": ", ".join(MANIFESTS)}
-    headers |= _token(base, digest, headers)
+    headers |= token(base, digest, headers)
     paths = []
 
     def manifest(one: str) -> dict[str, Any]:
@@ -80,9 +80,9 @@ def fetch(
     return [*paths, *dict.fromkeys(blob.path for blob in blobs)]
 
 
-def _token(base: str, digest: str, headers: dict[str, str]) -> dict[str, str]:
+def token(base: str, reference: str, headers: dict[str, str]) -> dict[str, str]:
     """The header that opens the registry, where it wants one of people without an account."""
-    url = f"{base}/manifests/{digest}"
+    url = f"{base}/manifests/{reference}"
     try:
         with session() as own:
             answer = own.head(url, headers=headers, timeout=TIMEOUT, allow_redirects=True)

