@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
+import secrets
 import subprocess
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -21,8 +25,8 @@ _ASK = """\
 import http.client, json, sys
 for line in sys.stdin:
     ask = json.loads(line)
-    connection = http.client.HTTPConnection(ask["address"], 4000, timeout=300)
-    headers = {"Content-Type": "application/json"}
+    connection = http.client.HTTPConnection(ask["address"], ask["port"], timeout=300)
+    headers = {"Content-Type": "application/json"} | ask["headers"]
     if ask["key"]:
         headers["Authorization"] = "Bearer " + ask["key"]
     connection.request(ask["method"], ask["path"], json.dumps(ask["body"]) if ask["body"] else None, headers)
@@ -62,6 +66,7 @@ class Question:
     path: str
     body: dict[str, Any] | None = None
     key: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -70,6 +75,7 @@ class Router:
 
     name: str
     address: str
+    port: int = 4000
 
     def ask(self, *questions: Question) -> list[tuple[int, Any]]:
         """Status and body of each answer."""
@@ -77,6 +83,8 @@ class Router:
             json.dumps(
                 {
                     "address": self.address,
+                    "port": self.port,
+                    "headers": question.headers,
                     "method": "POST" if question.body else "GET",
                     "path": question.path,
                     "body": question.body,
@@ -185,6 +193,64 @@ def test_answers(router: Router, keys: dict[str, str], models: dict[str, str], h
         assert text.strip(), name
         if name == "tiny":
             assert text.startswith(_LAB_ANSWER)
+
+
+def _signed(mail: str, key: str) -> str:
+    """Who asks, as Open WebUI says it (HS256, RFC 7519)."""
+
+    def encoded(part: bytes) -> str:
+        return base64.urlsafe_b64encode(part).rstrip(b"=").decode()
+
+    claims = {"iss": "open-webui", "email": mail, "exp": int(time.time()) + 300}
+    text = ".".join(encoded(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT"}, claims))
+    return f"{text}.{encoded(hmac.digest(key.encode(), text.encode(), 'sha256'))}"
+
+
+def test_nobody_asks_in_the_name_of_another(
+    router: Router, keys: dict[str, str], service: ServicePlacement
+) -> None:
+    if not service.variables["litellm_user_key"]:
+        return  # nobody is named at all
+    token = _signed("ada@freehold.invalid", "a-key-of-somebody-else-00000000000000")
+    question = Question("/v1/models", key=keys["openwebui"], headers={"X-OpenWebUI-User-Jwt": token})
+
+    assert router.ask(question)[0][0] == 401
+
+
+def test_requests_are_traced_with_who_asked(
+    router: Router,
+    keys: dict[str, str],
+    models: dict[str, str],
+    here: set[str],
+    service: ServicePlacement,
+    layout: Layout,
+    secret: Callable[[str], str],
+) -> None:
+    chats = [name for name in sorted(here) if models[name] == "chat"]
+    traces = [placed for placed in layout.services if placed.name == "langfuse"]
+    if not (
+        service.variables["litellm_langfuse_url"]
+        and service.variables["litellm_user_key"]
+        and traces
+        and chats
+    ):
+        return  # there is nobody who traces, or nobody who asks
+    mail = f"proof-{secrets.token_hex(4)}@freehold.invalid"
+    token = {"X-OpenWebUI-User-Jwt": _signed(mail, secret("openwebui.user_key"))}
+    body = {"model": chats[0], "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}
+    assert router.ask(Question("/v1/chat/completions", body, keys["openwebui"], token))[0][0] == 200
+    pair = f"{secret('langfuse.public_key')}:{secret('langfuse.secret_key')}"
+    basic = {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+    langfuse = Router(router.name, str(traces[0].address), traces[0].ports["http"])
+    deadline = time.monotonic() + 120
+    while True:
+        status, found = langfuse.ask(Question(f"/api/public/v2/observations?userId={mail}", headers=basic))[0]
+        assert status == 200, found
+        if found["data"] or time.monotonic() > deadline:
+            break
+        time.sleep(3)
+
+    assert found["data"]
 
 
 def test_embeds(router: Router, keys: dict[str, str], models: dict[str, str], here: set[str]) -> None:
