@@ -234,3 +234,21 @@ def test_the_unit_is_hardened(host: Machine, unit: str) -> None:
     result = host.run("systemd-analyze security --no-pager --threshold=20 %s", unit)
 
     assert result.rc == 0, result.stdout
+
+
+def test_figures_come_from_a_user_that_reads_no_rows(host: Machine, this_host: Host) -> None:
+    figures = host.check_output(
+        "python3 -c %s",
+        "import urllib.request as u; "
+        f"print(u.urlopen('http://{this_host.address}:9187/metrics', timeout=20).read().decode())",
+    )
+    assert "\npg_up 1\n" in figures
+    assert "pg_database_size_bytes" in figures
+
+    may = (
+        "SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolbypassrls AS power, "
+        "pg_has_role('prometheus', 'pg_read_all_data', 'member') AS rows FROM pg_roles WHERE rolname = 'prometheus'"
+    )
+    assert _ask(host, may) == [{"power": False, "rows": False}]
+    refused = host.run("cd / && runuser -u nobody -- psql -XAtq -U prometheus -d postgres -c %s", "SELECT 1")
+    assert refused.rc != 0
