@@ -11,17 +11,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from tenacity import stop_after_attempt
+from tests.conftest import Cli
 
 from freehold import secrets, ssh, vault
-from freehold.cli import console
-from freehold.cli.main import main
 from freehold.errors import ExitCode
 from freehold.proxmox import client as client_module
 
@@ -31,26 +29,6 @@ from .faulty_lab_standin import Fault, FaultyLab
 HOST_KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIPEGnOW3Bd1tRQmi1GHn8wrBWv8Cvg4zvGzQ2ZqDwH3c"
 VMIDS = [1010, 1020]
 """Caddy and Postgres, by their slots."""
-
-
-@dataclass
-class Said:
-    """How a command ended and what it said."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def panel(self) -> str:
-        """The text of the one panel, on one line."""
-        assert self.err.count("╭") == 1, self.err
-        assert "Traceback" not in self.err
-        inner = self.err[self.err.index("╭") :]
-        return " ".join(" ".join(line.strip("│╭╮╰╯─ ") for line in inner.splitlines()).split())
-
-
-Cli = Callable[..., Said]
 
 
 @pytest.fixture
@@ -67,28 +45,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(client_module, "wait_random_exponential", lambda **_: lambda state: 0.01)
     (tmp_path / "inventory/acme").mkdir(parents=True)
     return tmp_path
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Cli]:
-    """Runs ``freehold`` with arguments, as the installed command does."""
-    monkeypatch.setattr(console.err, "_width", 1000)
-    monkeypatch.setattr(console.out, "_width", 1000)
-    mask = os.umask(0o077)
-
-    def run(*arguments: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["freehold", *arguments])
-        capsys.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        said = capsys.readouterr()
-        return Said(code, said.out, said.err)
-
-    yield run
-    os.umask(mask)
 
 
 Make = Callable[..., FaultyLab]

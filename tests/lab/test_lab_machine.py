@@ -218,7 +218,9 @@ def test_devices_come_from_the_node_with_the_owner_asked_for(guests: Machine) ->
         guests.backend.start(guest, log.append)
     assert log == ["Could not get mode or device ID of /dev/nvidia0"]
 
-    guests.on_node("nvidia-modprobe -u -c 0 -c 1 && nvidia-smi -L")
+    guests.on_node("nvidia-modprobe -u -c 0")
+    assert not guests.backend.device_exists("/dev/nvidia0")
+    guests.on_node("nvidia-modprobe -c 0 -c 1 && nvidia-smi -L")
     assert guests.backend.device_exists("/dev/nvidia0")
     assert not guests.backend.device_exists("/etc/passwd")
     guests.start(guest)
@@ -394,7 +396,7 @@ def test_the_lab_survives_kill_and_the_node_serves_its_commands(folder: Path) ->
             f"pct create 100 local:vztmpl/{DEBIAN_12} --hostname web --rootfs guests:1 --memory 256 --onboot 1 "
             f"--unprivileged 1 --features nesting=1 --net0 {net} --password tests-only"
         )
-        on_node("nvidia-modprobe -u -c 0 && pct set 100 --dev0 /dev/nvidia0,gid=2107 && pct start 100")
+        on_node("nvidia-modprobe -c 0 && pct set 100 --dev0 /dev/nvidia0,gid=2107 && pct start 100")
         assert on_node("pct status 100") == "status: running\n"
         assert "dev0: /dev/nvidia0,gid=2107" in on_node("pct config 100")
         assert "100        running                 web" in on_node("pct list")
@@ -429,7 +431,7 @@ def test_the_lab_survives_kill_and_the_node_serves_its_commands(folder: Path) ->
         deadline = (
             time.monotonic() + 30
         )  # it has onboot=1, and what it was given is there again or it would not start
-        on_node("nvidia-modprobe -u -c 0 && { pct start 100 || true; }")
+        on_node("nvidia-modprobe -c 0 && { pct start 100 || true; }")
         while on_node("pct status 100") != "status: running\n" and time.monotonic() < deadline:
             time.sleep(0.2)
         assert on_node("pct status 100") == "status: running\n"

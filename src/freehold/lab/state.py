@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from freehold.vault import write_private
+
 VERSION = {"version": "9.2.11", "release": "9.2", "repoid": "14a22df35955d97d"}
 """The release whose answers are recorded under ``tests/contract/pve``."""
 
@@ -136,7 +138,7 @@ class LabState:
                     self._write()
 
     def _write(self) -> None:
-        write_private(self._file, json.dumps(self.data, ensure_ascii=False))
+        write_private(self._file, json.dumps(self.data, ensure_ascii=False).encode())
 
     def guest_lock(self, vmid: int) -> threading.Lock:
         """The lock of one guest's configuration."""
@@ -147,15 +149,6 @@ class LabState:
     def secret(self) -> bytes:
         """The key that signs tickets."""
         return bytes.fromhex(self.data["secret"])
-
-
-def write_private(path: Path, text: str) -> None:
-    """Replace a file whole, readable by its owner alone, so that a killed process leaves the old or the new one."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    temporary.replace(path)
 
 
 def _fresh() -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from freehold.lab.answers import PveError
 from freehold.lab.backend import BackendError, Log
-from freehold.lab.state import write_private
+from freehold.vault import write_private
 
 KEPT = 2000
 """Finished tasks that stay in the list; older ones go with their logs."""
@@ -135,7 +135,7 @@ class Tasks:
         for task in finished[: max(0, len(finished) - KEPT)]:
             del self._tasks[task.upid]
             self._log_file(task.upid).unlink(missing_ok=True)
-        write_private(self._file, json.dumps([asdict(task) for task in self._tasks.values()]))
+        write_private(self._file, json.dumps([asdict(task) for task in self._tasks.values()]).encode())
 
     def get(self, upid: str) -> Task | None:
         """A task by its UPID."""

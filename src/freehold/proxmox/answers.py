@@ -124,7 +124,7 @@ _RULES: tuple[tuple[re.Pattern[str], type[PveError], str, str], ...] = tuple(
             r"Device \S+ does not exist|Could not (?:get mode or device ID|find (?:major|device))",
             NoSuchDeviceError,
             "A device node that is to be passed does not exist on the node.",
-            "Load its driver on the node (for NVIDIA: `nvidia-modprobe -u -c 0`), and compare the GPUs of the stack file.",
+            "Load its driver on the node (for NVIDIA: `nvidia-modprobe -c 0` with the number of each GPU, then `nvidia-modprobe -u -c 0`), and compare the GPUs of the stack file.",
         ),
         (
             r"bridge '[^']*' does not exist|no such bridge",

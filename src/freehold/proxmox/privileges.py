@@ -90,40 +90,38 @@ def grants(needs: Needs) -> list[Grant]:
         ),
     ]
     found += [
-        Grant(
-            path=f"/nodes/{node}",
-            role="FreeholdNode",
-            privileges=("Sys.Audit",),
-            why="read the node's memory, cores and tasks",
+        Grant(path=f"{place}/{name}", role=role, privileges=privileges, why=why)
+        for place, names, role, privileges, why in (
+            (
+                "/nodes",
+                needs.nodes,
+                "FreeholdNode",
+                ("Sys.Audit",),
+                "read the node's memory, cores and tasks",
+            ),
+            (
+                "/storage",
+                needs.storages,
+                "FreeholdStorage",
+                ("Datastore.AllocateSpace", "Datastore.Audit"),
+                "make root disks and volumes",
+            ),
+            (
+                "/storage",
+                needs.template_storages,
+                "FreeholdTemplates",
+                ("Datastore.AllocateTemplate", "Datastore.Audit"),
+                "fetch container templates",
+            ),
+            (
+                "/sdn/zones/localnetwork",
+                needs.bridges,
+                "FreeholdNetwork",
+                ("SDN.Use",),
+                "plug containers into the bridge",
+            ),
         )
-        for node in needs.nodes
-    ]
-    found += [
-        Grant(
-            path=f"/storage/{storage}",
-            role="FreeholdStorage",
-            privileges=("Datastore.AllocateSpace", "Datastore.Audit"),
-            why="make root disks and volumes",
-        )
-        for storage in needs.storages
-    ]
-    found += [
-        Grant(
-            path=f"/storage/{storage}",
-            role="FreeholdTemplates",
-            privileges=("Datastore.AllocateTemplate", "Datastore.Audit"),
-            why="fetch container templates",
-        )
-        for storage in needs.template_storages
-    ]
-    found += [
-        Grant(
-            path=f"/sdn/zones/localnetwork/{bridge}",
-            role="FreeholdNetwork",
-            privileges=("SDN.Use",),
-            why="plug containers into the bridge",
-        )
-        for bridge in needs.bridges
+        for name in names
     ]
     return found
 

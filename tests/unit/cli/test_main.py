@@ -14,13 +14,12 @@ from typing import Any
 
 import pytest
 import typer
+from tests.conftest import Cli
 
 from freehold import __version__
 from freehold.errors import BadInputError, FreeholdError
 from freehold.proxmox.changes import Action, Change, Effect, FieldDiff, Phase, Plan
 from freehold.run.context import Client
-
-from .conftest import Cli
 
 ANSWER = "[red]not markup[/] [/etc/pve] 100 %"
 

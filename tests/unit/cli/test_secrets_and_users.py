@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.conftest import Cli
 
 from freehold import secrets, vault
 from freehold.run.context import Client
 from freehold.run.users import UnknownUserError, account
-
-from .conftest import Cli
 
 STACK = {
     "client": "acme",

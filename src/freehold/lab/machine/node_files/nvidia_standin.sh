@@ -19,11 +19,16 @@ gpu() {
 
 case "$(basename "$0")" in
     nvidia-modprobe)
+        made=gpu
+        case " $* " in
+            # With -u, the numbers after -c are those of unified memory's own devices, not of GPUs.
+            *" -u "*) made=: && make_node /dev/nvidia-uvm && make_node /dev/nvidia-uvm-tools ;;
+        esac
         while [ $# -gt 0 ]; do
             case "$1" in
-                -u) make_node /dev/nvidia-uvm && make_node /dev/nvidia-uvm-tools ;;
-                -c) shift && gpu "${1:?-c needs a minor number}" ;;
-                -c=*) gpu "${1#-c=}" ;;
+                -c) shift && "$made" "${1:?-c needs a minor number}" ;;
+                -c=*) "$made" "${1#-c=}" ;;
+                -u) ;;
                 -s | -m) ;;
                 *) echo "nvidia-modprobe: unrecognized option: $1" >&2 && exit 1 ;;
             esac
