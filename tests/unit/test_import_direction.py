@@ -21,6 +21,8 @@ ALLOWED = {
     "vault": {"errors"},
     "secrets": {"errors", "authority", "vault", "catalog", "schema"},
     "proxmox": {"errors"},
+    "mirror": {"errors", "resources", "catalog", "schema", "layout"},
+    "upstream": {"errors", "catalog", "mirror"},
 }
 """Rooms with a list of their own: what else of ours they may import."""
 

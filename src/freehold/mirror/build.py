@@ -186,7 +186,9 @@ class _Build:
                     for path, entry in self.index.files.items()
                     if path.startswith(f"{pypi.FOLDER}/") and self.index.has(self.root, path)
                 }
-                return pypi.fetch(self.root, need.lock, need.system, need.places, have, self.came)
+                return pypi.fetch(
+                    self.root, need.lock, need.system, (need.places, need.upstream), have, self.came
+                )
             case Modules():
                 packages = npm.packages(need.lock)
                 address = (self.upstream.npm or npm.registry()).rstrip("/")

@@ -53,7 +53,9 @@ class Wheels:
     lock: str = field(repr=False)
     """The text."""
     places: tuple[str, ...] = field(default=(), compare=False)
-    """Where wheels lie that the index does not have."""
+    """Where wheels lie that the index does not have: the client's own places."""
+    upstream: tuple[str, ...] = field(default=(), compare=False)
+    """Places that are asked only for what is in none of the others."""
 
     @property
     def key(self) -> str:
@@ -155,8 +157,9 @@ def _of_service(layout: Layout, placed: ServicePlacement, lock: Mapping[str, Art
             if one.source == "npm":
                 yield Modules(f"npm packages of {title}", text)
             else:
-                places = (*layout.sources.wheels, *_places(values))
-                yield Wheels(f"Python packages of {title} for {system}", system, text, places)
+                near = layout.sources.wheels
+                far = tuple(place for place in _places(values) if place not in near)
+                yield Wheels(f"Python packages of {title} for {system}", system, text, near, far)
         elif one.source == "release":
             yield _file(title, one)
         elif one.source == "oci":

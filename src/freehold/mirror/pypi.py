@@ -106,7 +106,7 @@ def fetch(
     root: Path,
     lock: str,
     target: str,
-    places: Sequence[str],
+    places: tuple[Sequence[str], Sequence[str]],
     have: dict[str, str],
     done: Callable[[str, int], None],
 ) -> list[str]:
@@ -116,7 +116,8 @@ def fetch(
         root: The mirror.
         lock: Text of the lock file.
         target: System of the hosts, such as ``debian-12``.
-        places: More places for wheels (``--find-links``).
+        places: More places for wheels (``--find-links``), and those that are asked only for what is nowhere else: one that
+            does not answer costs pip half a minute.
         have: File names of wheels that are there, by their SHA-256; new ones are added.
         done: Called with the path and bytes of each file that was fetched.
 
@@ -144,7 +145,24 @@ def _there(requirement: Requirement, target: str, have: dict[str, str]) -> str |
 
 
 def _download(
-    pip: list[str], root: Path, batch: Iterable[Requirement], target: str, places: Sequence[str]
+    pip: list[str],
+    root: Path,
+    batch: Sequence[Requirement],
+    target: str,
+    places: tuple[Sequence[str], Sequence[str]],
+) -> list[tuple[str, str, int]]:
+    near, far = places
+    if far:
+        try:
+            return _from(pip, root, batch, target, near)
+        except FetchError:
+            if len(batch) > 1:  # the others need not be looked for there
+                return [wheel for one in batch for wheel in _download(pip, root, [one], target, places)]
+    return _from(pip, root, batch, target, [*near, *far])
+
+
+def _from(
+    pip: list[str], root: Path, batch: Sequence[Requirement], target: str, places: Sequence[str]
 ) -> list[tuple[str, str, int]]:
     (major, minor), _ = TARGETS[target]
     with tempfile.TemporaryDirectory(prefix=".part-", dir=root / FOLDER) as name:

