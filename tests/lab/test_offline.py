@@ -121,7 +121,7 @@ def test_what_the_mirror_lacks_is_known_before_anything_is_touched(
         done = freehold("up", CLIENT, "--offline", code=2)
     finally:
         index.write_text(whole)
-    assert "The mirror lacks: Python packages of Gateway" in done.stderr
+    assert "The mirror lacks: Python packages of caddy" in done.stderr
     assert {entry["state"] for entry in freehold.json("status", CLIENT)} == {"missing"}
 
 

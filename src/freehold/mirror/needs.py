@@ -145,12 +145,12 @@ def _of_service(layout: Layout, placed: ServicePlacement, lock: Mapping[str, Art
     meta = catalog_of.load()[placed.name]
     system = layout.host(placed.host).os
     values = _defaults(placed.name) | placed.variables
-    artifacts = [lock[name] for name in meta.artifacts]
-    needed = [one for one in artifacts if one.when is None or _true(one.when, values)]
-    if names := sorted({name for one in needed for name in one.packages}):
+    artifacts = {name: lock[name] for name in meta.artifacts}
+    needed = {name: one for name, one in artifacts.items() if one.when is None or _true(one.when, values)}
+    if names := sorted({package for one in needed.values() for package in one.packages}):
         yield Packages(f"Debian packages of {placed.title}", CODENAMES[system], tuple(names))
-    for one in needed:
-        title = f"{placed.title} {one.version}"
+    for name, one in needed.items():
+        title = f"{name} {one.version} for {placed.title}"
         if one.source in {"pypi", "npm"}:
             assert one.lock is not None  # the model's validator sees to it
             text = (resources.roles() / one.lock).read_text(encoding="utf-8")
@@ -159,7 +159,7 @@ def _of_service(layout: Layout, placed: ServicePlacement, lock: Mapping[str, Art
             else:
                 near = layout.sources.wheels
                 far = tuple(place for place in _places(values) if place not in near)
-                yield Wheels(f"Python packages of {title} for {system}", system, text, near, far)
+                yield Wheels(f"Python packages of {title} on {system}", system, text, near, far)
         elif one.source == "release":
             yield _file(title, one)
         elif one.source == "oci":
@@ -167,7 +167,7 @@ def _of_service(layout: Layout, placed: ServicePlacement, lock: Mapping[str, Art
             if one.digest is None:
                 raise _unpinned(title)
             yield Image(f"image of {title}", one.image, one.digest, one.plain_http)
-    of_lock = {one.sha256 for one in artifacts}
+    of_lock = {one.sha256 for one in artifacts.values()}
     for file in _files(placed.variables):
         if file.sha256 not in of_lock:
             yield File(f"{file.name} of {placed.title}", file.url, file.sha256)
