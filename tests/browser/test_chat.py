@@ -7,6 +7,7 @@ chromium and libnss3-tools. ``FREEHOLD_SCREENSHOT`` names a file for the picture
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -76,6 +77,10 @@ def test_a_person_logs_in_asks_and_gets_an_answer(client: Client, page: Page, tm
     news = page.get_by_role("button", name="Okay, Let's Go!")
     if news.is_visible():
         news.click()
+    # That a machine answers is said before anybody asks it, in the language of the people.
+    expect(page.get_by_text(re.compile("artificial intelligence|künstliche Intelligenz"))).to_be_visible()
+    if notice := os.environ.get("FREEHOLD_SCREENSHOT_NOTICE"):
+        page.screenshot(path=notice)
     page.locator("#chat-input").fill("Who are you?")
     page.keyboard.press("Enter")
 
