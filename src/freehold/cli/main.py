@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from freehold import __version__
-from freehold.cli import life, look, secrets, users
+from freehold.cli import audit, life, look, secrets, users
 from freehold.cli.console import report
 from freehold.cli.lab import app as lab
 from freehold.cli.mirror import app as mirror
@@ -42,6 +42,7 @@ app.command("ssh-config", rich_help_panel=LOOK)(look.ssh_config)
 app.add_typer(look.show, name="show", rich_help_panel=LOOK)
 app.add_typer(secrets.app, name="secrets", rich_help_panel=DAILY)
 app.add_typer(users.app, name="users", rich_help_panel=DAILY)
+app.add_typer(audit.app, name="audit", rich_help_panel=DAILY)
 app.add_typer(mirror, name="mirror", rich_help_panel=DAILY)
 app.add_typer(versions, name="versions", rich_help_panel=LOOK)
 app.add_typer(lab, name="lab", rich_help_panel="Develop")
