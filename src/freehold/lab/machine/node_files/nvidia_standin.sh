@@ -43,7 +43,12 @@ case "$(basename "$0")" in
                 echo "GPU 0: NVIDIA GeForce RTX 4090 (UUID: GPU-00000000-0000-4000-8000-000000000000)"
                 echo "GPU 1: NVIDIA GeForce RTX 4090 (UUID: GPU-00000000-0000-4000-8000-000000000001)"
                 ;;
-            *) echo "freehold lab: stand-in of nvidia-smi; it knows -L only" >&2 && exit 1 ;;
+            "--format=csv,noheader,nounits --query-gpu=pci.bus_id,name,memory.total,memory.used,utilization.gpu,temperature.gpu,power.draw")
+                # Idle for ever, since nothing computes on them.
+                echo "00000000:01:00.0, NVIDIA GeForce RTX 4090, 24564, 1, 0, 35, 12.00"
+                echo "00000000:02:00.0, NVIDIA GeForce RTX 4090, 24564, 1, 0, 35, 12.00"
+                ;;
+            *) echo "freehold lab: stand-in of nvidia-smi; it knows -L and the query for figures only" >&2 && exit 1 ;;
         esac
         ;;
 esac
