@@ -80,7 +80,7 @@ exporter = (
             group="prometheus",
         ),
         # where scripts of this machine put figures of their own
-        Directory("/var/lib/prometheus/node-exporter", owner="prometheus", group="prometheus"),
+        Directory("/var/lib/prometheus/node-exporter"),
     ]
     if layout.monitor
     else []

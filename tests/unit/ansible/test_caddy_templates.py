@@ -1,0 +1,104 @@
+"""The gateway's configuration, rendered: what follows from its authority, its routes and their health."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Network
+from typing import Any
+
+import yaml
+
+from freehold import resources
+from freehold.authority import ROOT, Scope, of_gateway, renewals, root_certificate
+from freehold.render import render
+
+SCOPE = Scope("acme", "acme.internal", IPv4Network("10.20.0.0/24"))
+CHAT = {
+    "fqdn": "chat.acme.internal",
+    "title": "Chat & more",
+    "service": "openwebui",
+    "address": "10.20.0.40",
+    "port": 8080,
+}
+FLOWS = {
+    "fqdn": "flows.acme.internal",
+    "title": "Flows",
+    "service": "n8n",
+    "address": "10.20.0.45",
+    "port": 5678,
+}
+
+
+def _made() -> dict[str, str]:
+    return renewals({}, SCOPE, {"caddy.authority": of_gateway(SCOPE)})
+
+
+def _rendered(template: str = "Caddyfile", **changes: Any) -> str:
+    defaults = yaml.safe_load((resources.roles() / "caddy/defaults/main.yml").read_text(encoding="utf-8"))
+    own = {"caddy_domain": "acme.internal", "caddy_client": "acme", "caddy_address": "10.20.0.10"}
+    return render(f"caddy/{template}.j2", defaults | own | changes)
+
+
+def _identifier(text: str) -> str:
+    (found,) = set(re.findall(r"^\t+ca (\S+)", text, re.MULTILINE))
+    return str(found)
+
+
+def test_without_an_authority_caddy_makes_its_own() -> None:
+    text = _rendered()
+    assert _identifier(text) == "local"
+    assert "/etc/caddy/authority" not in text
+
+
+def test_certificates_of_another_authority_are_kept_apart() -> None:
+    """Caddy would go on with those that it has until they end."""
+    one, other = (_rendered(caddy_authority=_made()["caddy.authority"]) for _ in range(2))
+    assert re.fullmatch(r"freehold-[a-z0-9-]+", _identifier(one))
+    assert _identifier(one) != _identifier(other)
+
+
+def test_the_root_is_offered_and_no_key_is_in_the_configuration() -> None:
+    made = _made()
+    text = _rendered(caddy_authority=made["caddy.authority"])
+    assert "PRIVATE" not in text
+    offered = (
+        text[text.index("respond <<ROOT\n") :].split("\t\t\tROOT", 1)[0].removeprefix("respond <<ROOT\n")
+    )
+    assert re.sub(r"(?m)^\t+", "", offered) == root_certificate(made[ROOT])
+
+
+def test_each_part_of_the_authority_lies_in_a_file_of_its_own() -> None:
+    authority = _made()["caddy.authority"]
+    parts = [
+        _rendered(name, caddy_authority=authority) for name in ("gateway.key", "gateway.crt", "root.crt")
+    ]
+    assert ["".join(part.splitlines(keepends=True)[1:]) for part in parts] == [
+        "-----BEGIN " + part for part in authority.split("-----BEGIN ")[1:]
+    ]
+
+
+def test_only_what_has_a_health_check_is_watched() -> None:
+    text = _rendered(caddy_routes=[CHAT | {"health": "/health"}, FLOWS | {"health": None}])
+    assert re.findall(r"handle (/state/\S+)", text) == ["/state/openwebui"]
+    assert "health_upstream 10.20.0.40:8080" in text
+    assert "n8n.sock" not in text
+
+
+def test_two_names_of_one_service_are_watched_once() -> None:
+    other = CHAT | {"fqdn": "ask.acme.internal", "health": "/health"}
+    text = _rendered(caddy_routes=[CHAT | {"health": "/health"}, other])
+    assert text.count("handle /state/openwebui") == 1
+    assert text.count("reverse_proxy 10.20.0.40:8080") == 2
+
+
+def test_metrics_and_the_list_by_address_are_there_when_asked_for() -> None:
+    assert "metrics" not in _rendered()
+    assert "http://:9180 {" in _rendered(caddy_metrics_port=9180)
+    assert "\nacme.internal, 10.20.0.10 {" in _rendered()
+    assert "\nacme.internal {" in _rendered(caddy_address="0.0.0.0")
+
+
+def test_titles_are_text_in_the_list() -> None:
+    page = _rendered("landing.html", caddy_routes=[CHAT | {"description": "<b>bold</b>"}])
+    assert "Chat &amp; more" in page
+    assert "<b>" not in page
