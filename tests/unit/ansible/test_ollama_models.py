@@ -35,12 +35,8 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def files(tmp_path: Path) -> Iterator[str]:
-    """Address of a file server that has the tiny language model, also as a registry and as a mirror would."""
-    sums = write_tiny_gguf(tmp_path / "files")
-    for name, digest in sums.items():
-        mirrored = tmp_path / "files/mirror/files" / digest / name
-        mirrored.parent.mkdir(parents=True)
-        mirrored.write_bytes((tmp_path / "files" / name).read_bytes())
+    """Address of a file server that has the tiny language model, also as a registry would."""
+    write_tiny_gguf(tmp_path / "files")
     handler = functools.partial(Quiet, directory=str(tmp_path / "files"))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -170,13 +166,6 @@ def test_a_file_that_is_not_there_is_named(bring: Bring, files: str, tmp_path: P
     assert answer["failed"]
     assert f"{files}/none.gguf" in answer["msg"]
     assert "404" in answer["msg"]
-
-
-def test_a_mirror_has_files_by_their_checksum(bring: Bring, files: str, ollama: str, tmp_path: Path) -> None:
-    model = by_file(files, tmp_path) | {"url": "https://hub.invalid/some/where/tiny-chat.gguf?download=true"}
-
-    assert bring(model, mirror=f"{files}/mirror/")["changed"]
-    assert names(ollama) == ["tiny:latest"]
 
 
 def test_what_is_pulled_is_what_was_pinned(bring: Bring, files: str, ollama: str, tmp_path: Path) -> None:

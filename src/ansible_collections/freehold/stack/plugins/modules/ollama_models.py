@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -41,7 +41,6 @@ options:
       digest: {description: Digest of the manifest., type: str, default: ""}
       url: {description: Address of a GGUF file., type: str, default: ""}
       sha256: {description: Checksum of the GGUF file., type: str, default: ""}
-  mirror: {description: Base address of a mirror that has the GGUF files., type: str, default: ""}
   timeout: {description: Seconds that bringing one language model may take., type: int, default: 3600}
 attributes:
   check_mode: {support: full, description: Says what would be brought and removed.}
@@ -179,32 +178,26 @@ class _Ollama:
                 self._pass_on(path, model)
             except (OSError, http.client.HTTPException) as error:
                 if attempt == _ATTEMPTS or time.monotonic() > self.until:
-                    raise _FailedError(f"{self.source(model)}: {error}") from error
+                    raise _FailedError(f"{model['url']}: {error}") from error
                 time.sleep(2.0**attempt)
             else:
                 return
 
-    def source(self, model: dict[str, Any]) -> str:
-        """Where the file lies: with a mirror by its checksum there."""
-        if not (mirror := self.module.params["mirror"].rstrip("/")):
-            return str(model["url"])
-        return f"{mirror}/files/{model['sha256']}/{PurePosixPath(urlsplit(model['url']).path).name}"
-
     def _pass_on(self, path: str, model: dict[str, Any]) -> None:
         opener = urllib.request.build_opener()
         try:
-            with opener.open(self.source(model), timeout=60) as download:
+            with opener.open(model["url"], timeout=60) as download:
                 length = download.headers.get("Content-Length")
                 if not length:
-                    raise _FailedError(f"{self.source(model)} does not say how large it is")
+                    raise _FailedError(f"{model['url']} does not say how large it is")
                 digest = hashlib.sha256()
                 answer = self.request("POST", path, self._parts(download, digest), {"Content-Length": length})
                 text = answer.read(500).decode("utf-8", "replace")
         except urllib.error.HTTPError as error:
-            raise _FailedError(f"{self.source(model)}: {error}") from error
+            raise _FailedError(f"{model['url']}: {error}") from error
         if digest.hexdigest() != model["sha256"]:
             raise _FailedError(
-                f"{self.source(model)} has the checksum {digest.hexdigest()}, and {model['sha256']} was pinned. "
+                f"{model['url']} has the checksum {digest.hexdigest()}, and {model['sha256']} was pinned. "
                 "The file was changed, or something between here and there answers in its place."
             )
         if answer.status != 201:
@@ -251,7 +244,6 @@ def main() -> None:
                     "sha256": text,
                 },
             },
-            "mirror": text,
             "timeout": {"type": "int", "default": 3600},
         },
         supports_check_mode=True,
