@@ -79,8 +79,6 @@ def test_a_person_logs_in_asks_and_gets_an_answer(client: Client, page: Page, tm
         news.click()
     # That a machine answers is said before anybody asks it, in the language of the people.
     expect(page.get_by_text(re.compile("artificial intelligence|künstliche Intelligenz"))).to_be_visible()
-    if notice := os.environ.get("FREEHOLD_SCREENSHOT_NOTICE"):
-        page.screenshot(path=notice)
     page.locator("#chat-input").fill("Who are you?")
     page.keyboard.press("Enter")
 

@@ -135,13 +135,15 @@ def answering(layout: Layout) -> set[str]:
     return {model["name"] for engine in engines if engine["name"] in present for model in engine["models"]}
 
 
-def test_the_administrator_logs_in_and_sees_the_language_models_of_the_router(
+def test_the_administrator_logs_in_and_sees_the_language_models_that_chat(
     administrator: Chat, kinds: dict[str, str]
 ) -> None:
     status, answer = administrator.ask("/api/models")
+    names = {model["id"] for model in answer["data"]}
 
     assert status == 200
-    assert set(kinds) <= {model["id"] for model in answer["data"]}
+    assert {name for name, kind in kinds.items() if kind == "chat"} <= names
+    assert not {name for name, kind in kinds.items() if kind != "chat"} & names
 
 
 def test_people_and_groups_of_the_stack_are_there(administrator: Chat, layout: Layout) -> None:

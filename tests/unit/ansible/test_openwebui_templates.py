@@ -37,7 +37,14 @@ def test_language_models_are_asked_through_the_router_alone() -> None:
         settings["OPENAI_API_BASE_URLS"] == settings["RAG_OPENAI_API_BASE_URL"] == "http://10.0.0.1:4000/v1"
     )
     assert secrets["OPENAI_API_KEYS"] == secrets["RAG_OPENAI_API_KEY"] == "sk-router"
+    assert "OPENAI_API_CONFIGS" not in settings
     assert settings["ENABLE_OLLAMA_API"] == settings["BYPASS_EMBEDDING_AND_RETRIEVAL"] == "false"
+
+
+def test_people_choose_from_the_language_models_that_chat() -> None:
+    settings = read(render.render("openwebui/settings.env.j2", options(chat_models=["large", "small"])))
+
+    assert json.loads(settings["OPENAI_API_CONFIGS"]) == {"0": {"model_ids": ["large", "small"]}}
 
 
 def test_documents_are_searched_only_where_something_embeds_them() -> None:
