@@ -16,6 +16,7 @@ their proof and the scenario's stack), on which release of Debian, and how long 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import json
 import os
@@ -26,6 +27,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,24 @@ def read_results() -> dict[str, dict[str, Any]]:
     """What passed, by title."""
     found: dict[str, dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     return found
+
+
+@contextmanager
+def alone(lane: str) -> Iterator[None]:
+    """Waits until nobody else on this machine, such as from another checkout, runs scenarios at these addresses."""
+    lab = Path(os.environ.get("FREEHOLD_LAB_DIR", "/var/lib/freehold-lab"))
+    with (lab / f"molecule-{lane}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def in_turn(lane: str, scenarios: list[Scenario]) -> list[bool]:
+    """Run the scenarios of a lane one after the other; which of them passed."""
+    outcomes = []
+    for scenario in scenarios:
+        with alone(lane):
+            outcomes.append(run(scenario))
+    return outcomes
 
 
 def run(scenario: Scenario) -> bool:
@@ -182,7 +202,7 @@ def main() -> int:
         return 0
     began = time.monotonic()
     with ThreadPoolExecutor(min(len(lanes), os.cpu_count() or 1)) as pool:
-        outcomes = pool.map(lambda lane: [run(scenario) for scenario in lane], lanes.values())
+        outcomes = pool.map(in_turn, lanes.keys(), lanes.values())
         passed = [outcome for lane in outcomes for outcome in lane]
     print(f"{sum(passed)} of {len(passed)} scenarios passed in {time.monotonic() - began:.0f} s")
     return 0 if all(passed) else 1
