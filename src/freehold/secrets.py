@@ -163,8 +163,11 @@ class Secrets:
         return _by_name(self._document)
 
     def document(self) -> Document:
-        """The secrets as the file holds them, to hand to a child process (see :data:`handed`)."""
-        return {service: dict(entries) for service, entries in self._document.items()}
+        """The secrets to hand to a child process (see :data:`handed`): all but the authority's root, which issues and no more."""
+        return {
+            service: {key: value for key, value in entries.items() if f"{service}.{key}" != authority.ROOT}
+            for service, entries in self._document.items()
+        }
 
     def ensure(self, wanted: Mapping[str, Secret]) -> list[str]:
         """Makes the wanted secrets that are missing, and those that every client has; returns the names of new ones.

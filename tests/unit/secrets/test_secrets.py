@@ -350,3 +350,10 @@ def test_one_certificate_can_be_made_anew_and_a_new_root_makes_all(client: Path)
 def test_what_is_issued_is_not_generated() -> None:
     with pytest.raises(ValueError, match="certificate"):
         generate(Secret(type="certificate"))
+
+
+def test_the_root_is_handed_to_nobody(client: Path) -> None:
+    made = opened(client)
+    made.certify(SCOPE, SUBJECTS)
+    assert "authority" not in made.document()["freehold"]
+    assert made.document()["qdrant"]["tls"] == made.get("qdrant.tls")
