@@ -13,12 +13,14 @@ from pyinfra import host
 from freehold.catalog.versions import template_at_mirror
 from freehold.pyinfra.node import (
     ASSEMBLE_EXPORTER,
+    EXPORTER,
     exporter_package,
+    no_exporter_user,
     no_gpu_unit,
     nvidia_minors,
     template,
 )
-from freehold.pyinfra.system import Directory, File, handlers, tree, units
+from freehold.pyinfra.system import Absent, Directory, File, handlers, tree, units
 from freehold.render import render
 
 layout = host.data.layout
@@ -62,13 +64,13 @@ else:
 
 if layout.monitor:
     access = next(node for node in layout.nodes if node.name == host.data.freehold_host)
-    ours = f"/etc/prometheus/freehold/{layout.client}"
+    ours = f"{EXPORTER}/{layout.client}"
     exporter_package(name="Node exporter")
     tree(
         name="Figures of this node",
         entries=[
-            Directory("/etc/prometheus/freehold", mode="750", group="prometheus"),
-            Directory("/var/lib/prometheus/node-exporter", owner="prometheus", group="prometheus"),
+            Directory(EXPORTER, mode="750", group="prometheus"),
+            Directory("/var/lib/prometheus/node-exporter"),
             File(
                 f"{ours}.user",
                 f"  {layout.client}: {host.data.scrape_hash}\n",
@@ -96,7 +98,7 @@ if layout.monitor:
                     ),
                 ]
                 if access.gpus
-                else []
+                else [Absent(f"{ours}.gpus")]
             ),
         ],
     )
@@ -114,3 +116,5 @@ if layout.monitor:
             *(["freehold-gpu-figures.service"] if access.gpus else []),
         ],
     )
+else:
+    no_exporter_user(name="No figures of this node for the client", client=layout.client)

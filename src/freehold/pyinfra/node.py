@@ -18,8 +18,11 @@ from freehold.pyinfra.system import APT, fail
 
 _DOWNLOAD = 1800
 
+EXPORTER = "/etc/prometheus/freehold"
+"""Directory in which each client that monitors the node has files of its own for the node exporter."""
+
 ASSEMBLE_EXPORTER = (
-    "cd /etc/prometheus/freehold && umask 027"
+    f"cd {EXPORTER} && umask 027"
     " && { echo '# Managed by Freehold: who may read the figures of this machine.'; echo basic_auth_users:; cat ./*.user; }"
     " > .web.yml && chgrp prometheus .web.yml && mv -f .web.yml web.yml"
     " && { printf ADDRESSES=; sort -u ./*.address | sed 's/.*/--web.listen-address=&:9100/' | tr '\\n' ' '; }"
@@ -142,6 +145,21 @@ def exporter_package() -> Iterator[StringCommand]:
         return
     install = f"{APT} install --no-install-recommends -y {name}"
     yield StringCommand(f"{install} || {{ {APT} update; {install}; }}", _timeout=_DOWNLOAD)
+
+
+@operation()
+def no_exporter_user(client: str) -> Iterator[StringCommand]:
+    """Take a client that is not monitored any more out of the node exporter, and stop it after the last one.
+
+    + client: name of the client
+    """
+    ours = [f"{EXPORTER}/{client}.{kind}" for kind in ("user", "address", "gpus")]
+    if not host.get_fact(PathStates, paths=ours):
+        host.noop("the node exporter does not know the client")
+        return
+    stop = "systemctl disable --now prometheus-node-exporter freehold-gpu-figures 2>&1 || true"
+    script = f"rm -f {' '.join(ours)}; if ls {EXPORTER}/*.user >/dev/null 2>&1; then {ASSEMBLE_EXPORTER}; else {stop}; fi"
+    yield StringCommand("sh", "-c", QuoteString(script))
 
 
 @operation()

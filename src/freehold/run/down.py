@@ -58,6 +58,19 @@ def down(client: Client, sink: Sink, made: Plan) -> int:
         with run.stage(Stage.CONTAINERS, "Removing containers"):
             roots.run_steps(run, made, Phase.UNLOCK, Stage.CONTAINERS)
             apply(client.api, made, (Phase.CONFIGURE, Phase.POWER), report=report)
+        if (
+            client.only is None
+            and client.layout.monitor
+            and any(node.address for node in client.layout.nodes)
+        ):
+            with run.stage(Stage.NODE, "Leaving the nodes"):
+                nothing = client.layout.model_copy(update={"hosts": (), "monitor": None})
+                run.pyinfra(
+                    "node",
+                    Stage.NODE,
+                    layout=nothing.model_dump(mode="json"),
+                    ssh_config=str(client.ssh().config),
+                )
         pins = client.directory / "known_hosts"
         gone = {change.vmid for change in made.changes}
         for host in client.whole_layout.hosts:

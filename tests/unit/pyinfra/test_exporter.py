@@ -63,6 +63,28 @@ def test_every_client_of_a_node_has_a_user_of_its_own(tmp_path: Path, tools: Pat
     assert "systemctl restart prometheus-node-exporter" in (tmp_path / "called").read_text()
 
 
+def test_a_client_that_leaves_takes_its_user_along(tmp_path: Path, tools: Path, commands: Commands) -> None:
+    there = tmp_path / "freehold"
+    there.mkdir()
+    for client in ("acme", "beta"):
+        (there / f"{client}.user").write_text(f"  {client}: hash\n")
+        (there / f"{client}.address").write_text("10.0.0.2\n")
+    (there / "acme.gpus").write_text("0000:01:00.0\n")
+    known = {"sha256sum": [f"{node.EXPORTER}/acme.user\tfile\t600\troot\troot\t00"]}
+
+    def leave(client: str) -> None:
+        (command,) = commands(node.no_exporter_user, known, client=client)
+        command = command.replace(node.EXPORTER, str(there))
+        subprocess.run(["sh", "-c", command], check=True, env={"PATH": f"{tools}:{os.environ['PATH']}"})
+
+    leave("acme")
+    assert yaml.safe_load((there / "web.yml").read_text()) == {"basic_auth_users": {"beta": "hash"}}
+    assert not list(there.glob("acme.*"))
+    leave("beta")
+    assert "systemctl disable --now prometheus-node-exporter" in (tmp_path / "called").read_text()
+    assert commands(node.no_exporter_user, {}, client="gamma") == []
+
+
 SMI = """\
 00000000:01:00.0, NVIDIA GeForce RTX 4090, 24564, 22100, 37, 61, 288.41
 00000000:03:00.0, NVIDIA A2, 16000, [N/A], 0, 40, [N/A]
