@@ -71,7 +71,7 @@ def module(folder: Path, **options: object) -> dict[str, Any]:
         f"pending.FOLDER = {str(folder / 'etc')!r}\n"
         f"from {MODULE} import main; main()"
     )
-    given = {
+    given: dict[str, Any] = {
         "image": "registry.test/app",
         "digest": DIGEST,
         "dest": str(folder / "opt/app"),
