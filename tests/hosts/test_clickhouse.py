@@ -197,6 +197,31 @@ def test_a_database_can_be_saved_and_brought_back(host: Machine, server: Server,
     assert server.rows(f"SELECT input FROM {table}") == [{"input": "kept"}]
 
 
+def test_every_night_has_its_backup(host: Machine, table: str) -> None:
+    if not host.check_output("ls /var/lib/clickhouse/backups"):
+        host.run("systemctl start clickhouse-backup.service")  # the first night is yet to come
+
+    assert host.service("clickhouse-backup.timer").is_running
+    assert host.service("clickhouse-backup.timer").is_enabled
+    log = host.run("journalctl -u clickhouse-backup.service -n 20 --no-pager").stdout
+    assert host.check_output("systemctl show -P Result clickhouse-backup.service") == "success", log
+    newest = host.check_output("ls -d /var/lib/clickhouse/backups/2* | tail -n 1")
+    assert host.check_output("stat -c '%%U %%a' %s", newest) == "clickhouse 700"
+
+
+def test_the_monitoring_knows_when_the_last_backup_was_made(host: Machine) -> None:
+    folder = "/var/lib/prometheus/node-exporter"
+    if not host.file(folder).exists:
+        assert not host.file("/etc/systemd/system/prometheus-node-exporter.service").exists
+        return
+    if not host.file(f"{folder}/clickhouse.prom").exists:
+        host.check_output("systemctl start clickhouse-backup.service")  # the first night is yet to come
+    name, when = host.file(f"{folder}/clickhouse.prom").content_string.split()
+
+    assert name == 'freehold_backup_timestamp_seconds{service="clickhouse"}'
+    assert float(host.check_output("date +%s")) - float(when) < 2 * 86400
+
+
 def test_memory_is_bounded_by_the_container(server: Server, this_host: Host) -> None:
     sql = "SELECT toUInt64(value) DIV 1048576 AS mib FROM system.server_settings WHERE name = 'max_server_memory_usage'"
     mib = int(server.rows(sql)[0]["mib"])
@@ -257,7 +282,8 @@ def test_passwords_and_data_are_private(host: Machine, databases: list[dict[str,
     assert (data.user, data.mode) == ("clickhouse", 0o700)
 
 
-def test_the_unit_is_hardened(host: Machine) -> None:
-    result = host.run("systemd-analyze security --no-pager --threshold=25 clickhouse.service")
+def test_the_units_are_hardened(host: Machine) -> None:
+    for unit in ("clickhouse.service", "clickhouse-backup.service"):
+        result = host.run("systemd-analyze security --no-pager --threshold=25 %s", unit)
 
-    assert result.rc == 0, result.stdout
+        assert result.rc == 0, result.stdout

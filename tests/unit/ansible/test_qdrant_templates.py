@@ -70,9 +70,9 @@ def test_requests_are_recorded_when_asked_for() -> None:
     }
 
 
-def test_the_script_of_snapshots_is_valid_python_and_names_the_service() -> None:
+def test_the_scripts_of_snapshots_are_valid() -> None:
     script = rendered("snapshot.py", snapshot_keep=5)
 
     compile(script, "snapshot.py", "exec")
     assert 'KEEP = "127.0.0.1", 5' in script
-    assert 'freehold_backup_timestamp_seconds{{service="qdrant"}}' in script
+    assert 'freehold_backup_timestamp_seconds{service="qdrant"} %s' in rendered("snapshot-done.sh")

@@ -117,8 +117,13 @@ def read_users(file: Path) -> dict[str, User]:
     return users
 
 
+def _role(user: User) -> str:
+    """Name of the role of the engine's only user that stands for a user."""
+    return f"as_{user.name}"
+
+
 def engine_configuration(config: Path, folder: Path) -> tuple[Path, Path]:
-    """The server's configuration as the engine can use it, and its data folder: users become roles of its one user."""
+    """The server's configuration as the engine can use it, and its data folder: its own user gets a role for each user."""
     root = ET.parse(config).getroot()  # noqa: S314 - our own configuration
     users_file = Path(
         root.findtext("user_directories/users_xml/path", "") or root.findtext("users_config", "")
@@ -127,12 +132,11 @@ def engine_configuration(config: Path, folder: Path) -> tuple[Path, Path]:
     roles = ET.SubElement(users, "roles")
     named = read_users(users_file)
     for user in named.values():
-        grants = ET.SubElement(ET.SubElement(roles, user.name), "grants")
+        grants = ET.SubElement(ET.SubElement(roles, _role(user)), "grants")
         for query in user.grants:
             ET.SubElement(grants, "query").text = query
     given = users.find("users")
     assert given is not None
-    given.clear()
     only = ET.SubElement(given, "default")
     ET.SubElement(only, "password_sha256_hex").text = hashlib.sha256(b"").hexdigest()
     ET.SubElement(ET.SubElement(only, "networks"), "ip").text = "127.0.0.1"
@@ -140,7 +144,7 @@ def engine_configuration(config: Path, folder: Path) -> tuple[Path, Path]:
         ET.SubElement(only, key).text = "default"
     grants = ET.SubElement(only, "grants")
     for user in named.values():
-        ET.SubElement(grants, "query").text = f"GRANT {user.name}"
+        ET.SubElement(grants, "query").text = f"GRANT {_role(user)}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     own_users, own_config = folder / "users.xml", folder / "config.xml"
@@ -182,7 +186,7 @@ class Engine:
         if not make:
             return user.sessions.get()
         session = self._session(self._address)
-        session.query(f"SET ROLE {user.name}")
+        session.query(f"SET ROLE {_role(user)}")
         return session
 
     def query(
