@@ -36,7 +36,7 @@ _INDEXES = (
     "main/i18n/Translation-en.xz",
     "main/i18n/Translation-en.bz2",
 )
-_URI = re.compile(r"^'copy:(?P<path>[^']+)' \S+ (?P<size>\d+)(?: SHA256:(?P<sha256>[0-9a-f]{64}))?$")
+_URI = re.compile(r"^'copy:(?P<path>[^']+)' \S+ (?P<size>\d+)(?: SHA256:(?P<sha256>[0-9a-f]{64}))?")
 _TIMEOUT = 600
 
 

@@ -163,6 +163,9 @@ class _Build:
         whole = all(self.index.meets(self.root, need.key) for need in group)
         if whole and not indexes.fetched and all(self.index.has(self.root, path) for path in indexes.files):
             return
+        self.index.drop(
+            path for path in self.index.files if "/dists/" in path and not (self.root / path).exists()
+        )
         found = apt.closures(self.root, codename, [need.names for need in group], addresses)
         for need, files in zip(group, found, strict=True):
             self.say(need.title, 0)

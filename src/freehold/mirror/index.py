@@ -93,6 +93,12 @@ class Index(BaseModel):
         except FileNotFoundError:
             return False
 
+    def drop(self, paths: Iterable[str]) -> None:
+        """Forget files that are there no more, and the needs that they met."""
+        gone = set(paths)
+        self.files = {path: entry for path, entry in self.files.items() if path not in gone}
+        self.needs = {key: met for key, met in self.needs.items() if gone.isdisjoint(met.files)}
+
     def keep(self, keys: Iterable[str]) -> list[str]:
         """Forget all needs but these; paths of files that nothing needs any more."""
         wanted = set(keys)
