@@ -98,6 +98,16 @@ def test_nothing_else_is_given(address: str, path: str) -> None:
     assert b"not yours" not in answer.read()
 
 
+def test_a_client_that_goes_away_leaves_no_traceback(
+    address: str, root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (root / "files/abc/big").write_bytes(bytes(32 << 20))
+    with requests.get(f"{address}/files/abc/big", stream=True, timeout=5) as answer:
+        next(answer.iter_content(1024))
+    assert requests.get(f"{address}/files/abc/tool.tar.gz", timeout=5).status_code == 200
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_nothing_is_written(address: str) -> None:
     assert requests.put(f"{address}/files/abc/tool.tar.gz", data="x", timeout=5).status_code == 501
 
