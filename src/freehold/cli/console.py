@@ -37,8 +37,8 @@ OnlyOption = Annotated[
     str | None,
     typer.Option(
         "--only",
-        metavar="SERVICE",
-        help="Take this service and what it needs, nothing else.",
+        metavar="SERVICES",
+        help="Take this service and what it needs, nothing else; commas separate several.",
         show_default=False,
     ),
 ]

@@ -335,7 +335,7 @@ def down(
 ) -> None:
     """Remove the client's containers with their data; asks for the client's name. Nothing of others is touched.
 
-    The stack file, the secrets, the token and the pool stay. With --only, the containers of that one service go.
+    The stack file, the secrets, the token and the pool stay. With --only, the containers of those services go.
 
     Example: freehold down acme --confirm acme
     """

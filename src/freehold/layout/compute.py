@@ -67,7 +67,7 @@ def compute(
     Args:
         stack: What the client wants.
         directory: The client's folder; paths in the stack are relative to it.
-        only: Takes this service and what it needs, with the addresses, variables and rules of the whole stack.
+        only: Takes these services, which commas separate, and what they need, with the addresses, variables and rules of the whole stack.
         origins: Where the stack's values were written, so that problems name their lines.
         roles: The folder of roles; Freehold's own when left out.
 
@@ -129,15 +129,22 @@ def _raise(problems: list[Problem], origins: Origins | None) -> None:
 def _kept(only: str | None, names: set[str], catalog: Mapping[str, ServiceMeta]) -> set[str]:
     if only is None:
         return names
-    if only not in names:
-        close = nearest(only, names)
-        raise UnknownServiceError(
-            f'the client has no service "{only}"' + (f'; did you mean "{close}"?' if close else ""),
-            doing="choosing services",
-            where="--only",
-            remedy=f"Name one of: {', '.join(sorted(names)) or 'none, the stack file lists no services'}.",
-        )
-    return placement.closure([only], catalog)
+    wanted = services_of(only)
+    for name in wanted:
+        if name not in names:
+            close = nearest(name, names)
+            raise UnknownServiceError(
+                f'the client has no service "{name}"' + (f'; did you mean "{close}"?' if close else ""),
+                doing="choosing services",
+                where="--only",
+                remedy=f"Name one of: {', '.join(sorted(names)) or 'none, the stack file lists no services'}.",
+            )
+    return placement.closure(wanted, catalog)
+
+
+def services_of(only: str) -> list[str]:
+    """The services that ``--only`` names, which commas separate."""
+    return [name.strip() for name in only.split(",") if name.strip()]
 
 
 def _host(stack: Stack, seat: Seat, seats: Sequence[Seat], given: list[NodeGpu]) -> Host:

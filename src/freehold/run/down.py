@@ -5,6 +5,7 @@ from __future__ import annotations
 from freehold import ssh
 from freehold.errors import BadInputError
 from freehold.events import Stage, Status
+from freehold.layout.compute import services_of
 from freehold.proxmox.apply import apply
 from freehold.proxmox.changes import Change, Phase, Plan
 from freehold.proxmox.lock import client_lock
@@ -21,13 +22,14 @@ class NotConfirmedError(BadInputError):
 
 
 def what_goes(client: Client) -> Plan:
-    """What would be destroyed: all of the client's containers, or with ``--only`` the hosts of that one service."""
+    """What would be destroyed: all of the client's containers, or with ``--only`` the hosts of those services."""
     nodes = {client.stack.proxmox.node, *client.stack.nodes}
     observed = observe(client.api, [], owner=client.stack.client, pool=client.stack.pool, nodes=sorted(nodes))
     if client.only is None:
         return plan_down(observed)
-    # What the service needs may serve others: only the service itself goes.
-    own = [host.vmid for host in client.layout.hosts if client.only in host.services]
+    # What the services need may serve others: only they themselves go.
+    named = set(services_of(client.only))
+    own = [host.vmid for host in client.layout.hosts if named & set(host.services)]
     return plan_down(observed, own)
 
 

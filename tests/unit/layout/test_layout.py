@@ -362,3 +362,7 @@ def test_wrong_expressions_name_role_and_variable(tmp_path: Path) -> None:
 
 def test_default_cores_are_no_more_than_the_node_has(build: Build) -> None:
     assert build(nodes={"pve": {"cores": 1}}).host("vllm").cores == 1
+
+
+def test_only_takes_several_services(build: Build) -> None:
+    assert {service.name for service in build(only="vllm, caddy").services} == {"vllm", "caddy"}
