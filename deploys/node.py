@@ -65,7 +65,7 @@ else:
 if layout.monitor:
     access = next(node for node in layout.nodes if node.name == host.data.freehold_host)
     ours = f"{EXPORTER}/{layout.client}"
-    exporter_package(name="Node exporter")
+    exporter_package(name="Node exporter", mirror=layout.sources.mirror)
     tree(
         name="Figures of this node",
         entries=[

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pyinfra import host
@@ -133,8 +134,10 @@ def template(
 
 
 @operation()
-def exporter_package() -> Iterator[StringCommand]:
+def exporter_package(mirror: str | None = None) -> Iterator[StringCommand]:
     """Install Debian's node exporter.
+
+    + mirror: the client's own mirror, which is asked instead of the node's archives; those stay as they are
 
     Package lists are read only where the node's own do not do: a node without a subscription often has an archive that
     refuses it, which is its administrator's matter.
@@ -144,6 +147,20 @@ def exporter_package() -> Iterator[StringCommand]:
         host.noop("the node exporter is installed")
         return
     install = f"{APT} install --no-install-recommends -y {name}"
+    if mirror:
+        archive = (
+            f"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {mirror.rstrip('/')}/debian"
+        )
+        ours = (
+            "-o Dir::Etc::SourceList=$d/sources.list -o Dir::Etc::SourceParts=- -o Dir::State::Lists=$d/lists"
+        )
+        yield StringCommand(
+            "d=$(mktemp -d) && chmod 755 $d && mkdir -p $d/lists/partial && . /etc/os-release"
+            f" && echo {shlex.quote(archive)} $VERSION_CODENAME main > $d/sources.list"
+            f" && {APT} {ours} update && {install.replace(APT, f'{APT} {ours}')}; r=$?; rm -rf $d; exit $r",
+            _timeout=_DOWNLOAD,
+        )
+        return
     yield StringCommand(f"{install} || {{ {APT} update; {install}; }}", _timeout=_DOWNLOAD)
 
 

@@ -29,6 +29,14 @@ def test_a_node_with_an_archive_that_refuses_it_gets_the_exporter_all_the_same(c
     assert " update; " in shown.partition("||")[2]
 
 
+def test_a_node_of_a_client_with_a_mirror_asks_the_mirror_and_keeps_its_archives(commands: Commands) -> None:
+    (shown,) = commands(node.exporter_package, {"dpkg": []}, mirror="https://mirror.acme.internal/")
+
+    assert "https://mirror.acme.internal/debian" in shown
+    assert shown.count("Dir::Etc::SourceParts=-") == shown.count("Dir::State::Lists=$d/lists") == 2
+    assert "/etc/apt" not in shown
+
+
 @pytest.fixture
 def tools(tmp_path: Path) -> Path:
     """A folder of commands that note that they were called."""
