@@ -197,7 +197,9 @@ class _Build:
                 address = (self.upstream.npm or npm.registry()).rstrip("/")
                 files = npm.wanted(packages, address)
                 fetch_all(self.root, files, self.came)
-                return [*(one.path for one in files), *npm.write_entries(self.root, packages)]
+                peers = npm.peers(need.lock)
+                self.fetched += npm.entries_upstream(self.root, peers, address)
+                return [*(one.path for one in files), *npm.write_entries(self.root, packages, peers)]
             case File():
                 fetch_all(self.root, [Wanted(need.path, need.url, "sha256", need.sha256)], self.came)
                 return [need.path]

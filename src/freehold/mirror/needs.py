@@ -73,7 +73,7 @@ class Modules:
     @property
     def key(self) -> str:
         """What identifies this need in a mirror's index."""
-        return f"npm:{_digest(self.lock)}"
+        return f"npm:2:{_digest(self.lock)}"  # 2: with whole entries of peers
 
 
 @dataclass(frozen=True)

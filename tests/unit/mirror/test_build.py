@@ -207,6 +207,34 @@ def test_npm_packages_are_those_of_linux_and_each_has_an_entry(upstream: Upstrea
     assert entry["versions"]["1.0.0"]["dist"]["tarball"] == "@n8n/config/-/config-1.0.0.tgz"
 
 
+def test_packages_that_others_want_beside_them_have_entries_with_all_versions(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    document = json.loads(lock(upstream))
+    document["packages"]["node_modules/a/node_modules/b"]["peerDependencies"] = {
+        "@n8n/config": "^2",
+        "unknown": "1",
+    }
+    versions = {
+        version: {
+            "version": version,
+            "dist": {"tarball": "https://elsewhere/x.tgz", "integrity": "sha512-AAAA"},
+        }
+        for version in ("1.0.0", "2.0.0")
+    }
+    entry = {"name": "@n8n/config", "dist-tags": {"latest": "2.0.0"}, "versions": versions}
+    upstream.files["/@n8n%2Fconfig"] = json.dumps(entry).encode()
+    root, need = tmp_path / "m", Modules("app", json.dumps(document))
+    build.build(root, [need], quiet, upstream=build.Upstream(npm=upstream.address))
+    found = json.loads((root / "npm/@n8n/config" / npm.ENTRY).read_text())["versions"]
+    assert set(found) == {"1.0.0", "2.0.0"}
+    assert found["2.0.0"]["dist"]["tarball"] == "@n8n/config/-/config-2.0.0.tgz"
+    assert not (root / "npm/unknown").exists()
+    upstream.asked.clear()
+    build.build(root, [need], quiet, upstream=build.Upstream(npm=upstream.address))
+    assert upstream.asked == []
+
+
 def test_versions_of_two_locks_share_an_entry(tmp_path: Path) -> None:
     for version in ("1.0.0", "2.0.0"):
         npm.write_entries(tmp_path, [npm.Package("b", version, "sha512-AAAA")])
