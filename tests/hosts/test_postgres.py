@@ -229,7 +229,9 @@ def test_logs_hold_no_queries(host: Machine) -> None:
     assert "never-in-a-log" not in log
 
 
-@pytest.mark.parametrize("unit", ["postgresql@17-main.service", "postgres-dump.service"])
+@pytest.mark.parametrize(
+    "unit", ["postgresql@17-main.service", "postgres-dump.service", "prometheus-postgres-exporter.service"]
+)
 def test_the_unit_is_hardened(host: Machine, unit: str) -> None:
     result = host.run("systemd-analyze security --no-pager --threshold=20 %s", unit)
 
