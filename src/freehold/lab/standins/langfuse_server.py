@@ -111,7 +111,7 @@ def say(text: str) -> None:
 
 def postgres() -> Any:
     """A connection to Postgres."""
-    import psycopg
+    import psycopg  # type: ignore[import-not-found, unused-ignore] # of the image
 
     return psycopg.connect(ENV["DATABASE_URL"], connect_timeout=5, autocommit=True)
 
@@ -373,8 +373,10 @@ def projects(handler: Answers, _data: bytes) -> None:
 
 def traces_in(handler: Answers, data: bytes) -> None:
     """OTLP: the request goes into the bucket of events, and a note of it into the queue."""
-    from google.protobuf.json_format import MessageToJson
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+    from google.protobuf.json_format import MessageToJson  # type: ignore[import-untyped, unused-ignore] # of the image
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (  # type: ignore[import-not-found, unused-ignore]
+        ExportTraceServiceRequest,
+    )
 
     if not (project := project_of(handler)):
         return
@@ -416,6 +418,7 @@ def observations(handler: Answers, _data: bytes) -> None:
     chosen, page = " AND ".join(where), f"LIMIT {limit + 1} OFFSET {skip}"
     rows = clickhouse(
         f"SELECT {columns} FROM events_full FINAL WHERE {chosen} ORDER BY start_time DESC, span_id {page}",  # noqa: S608
+        b"",
         **given,
     )
     meta = {"cursor": str(skip + limit)} if len(rows) > limit else {}
