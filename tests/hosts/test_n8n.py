@@ -448,8 +448,14 @@ def test_counts_for_prometheus(host: Machine, service: ServicePlacement) -> None
         f"import urllib.request as u; print(u.urlopen('http://{service.address}:5678/metrics').read().decode())",
     )
 
-    assert "n8n_version_info" in text
-    assert "n8n_nodejs_eventloop_lag_p99_seconds" in text
+    for name in (
+        "n8n_version_info",
+        "n8n_nodejs_eventloop_lag_p99_seconds",
+        "n8n_process_start_time_seconds",
+        "n8n_workflow_execution_duration_seconds",
+        "n8n_ssrf_blocked_checks_total",
+    ):
+        assert name in text
 
 
 def test_sessions_and_webhooks_belong_to_its_own_site(settings: dict[str, str], stranger: Flows) -> None:
