@@ -8,17 +8,20 @@ import signal
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+import freehold.lab.api.calls  # noqa: F401 - registers the handlers
 from freehold.errors import BadInputError
 from freehold.lab.answers import PveError
 from freehold.lab.api.certificate import fingerprint
 from freehold.lab.api.server import create_app, dispatch, serve
 from freehold.lab.context import Lab
+from freehold.lab.guests import Config
 from freehold.lab.pveschema import find
 from freehold.lab.state import LabState, StorageSpec
 
@@ -224,3 +227,22 @@ async def test_a_call_that_waits_holds_up_nobody(world: World) -> None:
                 assert (await answer.json())["data"]["memory"] == 300
     finally:
         await runner.cleanup()
+
+
+def test_guests_that_go_while_they_are_listed_are_no_error(world: World) -> None:
+    lab = world.lab
+    stop = threading.Event()
+
+    def churn() -> None:
+        while not stop.is_set():
+            lab.guests.save(777, Config({"hostname": "here"}, {}, []))
+            lab.guests.remove(777)
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        for _ in range(200):
+            assert set(lab.guests.all()) <= {*lab.guests.ids(), 777}
+    finally:
+        stop.set()
+        thread.join()

@@ -248,6 +248,11 @@ class Guests:
         """Whether the id is taken."""
         return str(vmid) in self.state.data["guests"]
 
+    def all(self) -> dict[int, Config]:
+        """Every container as it is now, by id in order: none of them goes while they are listed."""
+        with self.state.lock:
+            return {vmid: self.load(vmid) for vmid in self.ids()}
+
     def load(self, vmid: int) -> Config:
         """Raises:
         PveError: 500 when there is no such container.

@@ -11,6 +11,7 @@ from freehold.lab.answers import bad_parameters
 from freehold.lab.api.calls.lxc import status_of
 from freehold.lab.api.routes import endpoint
 from freehold.lab.context import Call, Lab
+from freehold.lab.guests import Config
 from freehold.lab.state import VERSION
 
 _INDEX = [
@@ -121,8 +122,8 @@ def _refresh_broadcast(lab: Lab) -> None:
         return
     lab.broadcast_at = now
     lab.broadcast = {}
-    for vmid in lab.guests.ids():
-        found = status_of(lab, vmid, lab.guests.load(vmid))
+    for vmid, config in lab.guests.all().items():
+        found = status_of(lab, vmid, config)
         kept = {key: found[key] for key in _COUNTERS}
         lab.broadcast[vmid] = {
             **kept,
@@ -132,12 +133,12 @@ def _refresh_broadcast(lab: Lab) -> None:
         }
 
 
-def guest_resource(lab: Lab, vmid: int) -> dict[str, Any]:
+def guest_resource(lab: Lab, vmid: int, guest: Config) -> dict[str, Any]:
     """A container as ``cluster/resources`` shows it."""
     _refresh_broadcast(lab)
     base: dict[str, Any] = {"id": f"lxc/{vmid}", "type": "lxc", "vmid": vmid, "node": lab.state.node.name}
     base |= lab.broadcast.get(vmid, {"status": "unknown"})
-    config = lab.guests.load(vmid).current
+    config = guest.current
     base |= {key: config[key] for key in ("tags", "lock") if key in config}
     pool = next((name for name, content in lab.state.data["pools"].items() if vmid in content["vms"]), None)
     return {**base, **({"pool": pool} if pool else {})}
@@ -171,9 +172,9 @@ def resources(call: Call) -> Any:
             if access.has(call.user, f"/pool/{pool}", "Pool.Audit"):
                 answer.append({"id": f"/pool/{pool}", "type": "pool", "pool": pool})
     if kind in (None, "vm"):
-        for vmid in lab.guests.ids():
+        for vmid, config in lab.guests.all().items():
             if access.has(call.user, f"/vms/{vmid}", "VM.Audit"):
-                answer.append(guest_resource(lab, vmid))
+                answer.append(guest_resource(lab, vmid, config))
     if kind in (None, "node"):
         entry: dict[str, Any] = {
             "id": f"node/{node}",

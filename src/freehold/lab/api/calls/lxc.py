@@ -72,8 +72,11 @@ def status_of(lab: Lab, vmid: int, config: Config, status: GuestStatus | None = 
 def guests(call: Call) -> Any:
     """All containers that the caller may see."""
     lab = call.lab
-    visible = [vmid for vmid in lab.guests.ids() if lab.access.has(call.user, f"/vms/{vmid}", "VM.Audit")]
-    return [status_of(lab, vmid, lab.guests.load(vmid)) for vmid in visible]
+    return [
+        status_of(lab, vmid, config)
+        for vmid, config in lab.guests.all().items()
+        if lab.access.has(call.user, f"/vms/{vmid}", "VM.Audit")
+    ]
 
 
 @endpoint("POST /nodes/{node}/lxc")

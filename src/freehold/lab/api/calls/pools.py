@@ -27,9 +27,9 @@ def _members(call: Call, entry: dict[str, Any]) -> list[dict[str, Any]]:
     kind = call.get("type")
     found: list[dict[str, Any]] = []
     if kind in (None, "lxc"):
-        known = [vmid for vmid in entry["vms"] if call.lab.guests.exists(vmid)]
-        for vmid in known:
-            resource = guest_resource(call.lab, vmid)
+        guests = call.lab.guests.all()
+        for vmid in (vmid for vmid in entry["vms"] if vmid in guests):
+            resource = guest_resource(call.lab, vmid, guests[vmid])
             found.append({key: value for key, value in resource.items() if key not in ("pool", "tags")})
     if kind in (None, "storage"):
         found += [storage_resource(call.lab, storage) for storage in entry["storage"]]
