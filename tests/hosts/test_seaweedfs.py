@@ -222,7 +222,7 @@ def test_metrics_tell_the_state(host: Machine, this_host: Host) -> None:
     fetch = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=10).read().decode())"
     text = host.check_output("python3 -c %s %s", fetch, f"http://{this_host.address}:9327/metrics")
 
-    assert "SeaweedFS_volumeServer_read_only_volumes" in text
+    assert "SeaweedFS_volumeServer_max_volumes" in text
 
 
 @pytest.mark.parametrize("unit", ["seaweedfs.service", "seaweedfs-s3.service", "seaweedfs-expire.service"])
