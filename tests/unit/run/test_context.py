@@ -42,7 +42,8 @@ def test_a_new_authority_is_written_at_once(client: Client) -> None:
 
 def test_a_domain_that_changed_gets_an_authority_of_its_own(open_client: Callable[..., Client]) -> None:
     open_client().ensure_secrets()
-    assert set(open_client(domain="acme.example").ensure_secrets()) == {ROOT, "caddy.authority"}
+    made = set(open_client(domain="acme.example").ensure_secrets())
+    assert made == {ROOT, "caddy.authority", "postgres.tls"}
 
 
 def test_a_users_first_password_can_be_made_anew(open_client: Callable[..., Any]) -> None:
