@@ -31,7 +31,7 @@ from freehold.lab.machine.personality import (
 from freehold.lab.machine.properties import indexed, parse_property
 from freehold.lab.machine.rootfs import GUEST_IDS, Overlay, ensure_base
 
-DISK_USAGE_AGE = 60.0
+DISK_USAGE_AGE = 300.0
 """Seconds for which the measured size of a root file system is good enough."""
 
 
@@ -415,7 +415,7 @@ def _tree_size(path: Path) -> int:
         return known
     # Files of a running container go while they are counted; du counts the others, and calls that a failure.
     count = 'du --summarize --block-size=1 --one-file-system "$1" 2>/dev/null || true'
-    size = int((run(["sh", "-c", count, "sh", str(path)], timeout=60).split() or ["0"])[0])
+    size = int((run(["sh", "-c", count, "sh", str(path)], timeout=15).split() or ["0"])[0])
     if path.with_suffix(".json").exists():
         _base_sizes[str(path)] = size
     return size
