@@ -37,7 +37,7 @@ def _silent() -> dict[str, str]:
             return str(getattr(error.args[0], "stderr", error)).strip()
         return ""
 
-    names = [host.name for host in child.current().layout.hosts]
+    names = child.mine()
     with ThreadPoolExecutor(len(names)) as pool:
         answers = zip(names, pool.map(ask, names), strict=True)
     return {name: answer for name, answer in answers if answer}

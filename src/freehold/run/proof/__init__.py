@@ -12,6 +12,9 @@ from freehold.run import children
 from freehold.run.proof import report
 from freehold.run.stages import Run
 
+_LONGEST = 300
+"""Characters of what a failed check says; the page has all of it."""
+
 
 class ProofError(FreeholdError):
     """At least one check failed."""
@@ -86,4 +89,5 @@ def _error(failed: list[Event], page: Path, log: Path, code: int) -> ProofError:
 
 def _last(text: str) -> str:
     errors = [line[2:].strip() for line in text.splitlines() if line.startswith("E ")]
-    return errors[0] if errors else text.strip().splitlines()[-1] if text.strip() else ""
+    line = errors[0] if errors else text.strip().splitlines()[-1] if text.strip() else ""
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."

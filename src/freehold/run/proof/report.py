@@ -32,6 +32,14 @@ def checks(junit: Path) -> list[Check]:
     return list(_read(junit))
 
 
+def merge(parts: list[Path], junit: Path) -> None:
+    """Write several JUnit reports as one."""
+    root = ElementTree.Element("testsuites")
+    for part in parts:
+        root.extend(ElementTree.parse(part).getroot().iter("testsuite"))  # noqa: S314 - our own files
+    ElementTree.ElementTree(root).write(junit, encoding="utf-8", xml_declaration=True)
+
+
 def _read(junit: Path) -> Iterator[Check]:
     for case in ElementTree.parse(junit).getroot().iter("testcase"):  # noqa: S314 - our own file
         base = case.get("name", "").partition("[")[0]
