@@ -20,10 +20,10 @@ APT_TEST := chromium libnss3-tools
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
 
-up: apt-lab $(BIN)/freehold ## Start the lab and bring up its stack in it: the whole of Freehold on this machine
+up: apt-lab $(BIN)/freehold ## Start the lab and bring up its whole stack in it; the quick way in: make up ONLY=openwebui,vllm
 	$(SUDO) $(BIN)/freehold lab start
 	$(SUDO) $(BIN)/freehold prepare lab
-	$(SUDO) $(BIN)/freehold up lab
+	$(SUDO) $(BIN)/freehold up lab $(if $(ONLY),--only $(ONLY))
 
 down: ## Remove the lab's stack and stop the lab
 	$(SUDO) $(BIN)/freehold down lab --confirm lab

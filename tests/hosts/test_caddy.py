@@ -181,6 +181,13 @@ def test_the_domain_serves_nothing_else(gateway: Gateway, layout: Layout) -> Non
         assert gateway.get(layout.domain, path)["status"] in {308, 400, 404}, path
 
 
+def test_metrics_of_applications_do_not_go_through_the_gateway(gateway: Gateway, layout: Layout) -> None:
+    hidden = [(route.fqdn, path) for route in layout.routes for path in route.hidden]
+    answers = {(name, path): gateway.get(name, path)["status"] for name, path in hidden}
+
+    assert answers == dict.fromkeys(hidden, 404)
+
+
 def test_metrics_have_a_port_of_their_own(
     gateway: Gateway, this_host: Host, service: ServicePlacement
 ) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from freehold.catalog import services
+
 ROOT = Path(__file__).parents[2]
 COLLECTION = "ansible_collections/freehold/stack"
 PLACES = {
@@ -20,6 +22,7 @@ PLACES = {
     "deploys": "freehold/data/deploys",
     "tests/hosts": "freehold/data/hosts",
     "ansible.cfg": "freehold/data/ansible.cfg",
+    "versions.yml": "freehold/data/versions.yml",
 }
 """Folder or file of the checkout -> its place in the wheel."""
 
@@ -62,7 +65,7 @@ def test_it_holds_nothing_of_developers_and_no_secret(wheel: zipfile.ZipFile) ->
     assert [name for name in wheel.namelist() if NOT_SHIPPED.search(name)] == []
 
 
-@pytest.mark.parametrize("service", sorted(path.name for path in (ROOT / "roles").iterdir()))
+@pytest.mark.parametrize("service", sorted(services.load()))
 def test_every_service_is_whole(wheel: zipfile.ZipFile, service: str) -> None:
     names = set(wheel.namelist())
 

@@ -232,6 +232,7 @@ def _routes(stack: Stack, seats: Sequence[Seat]) -> list[RouteTarget]:
                 address=seat.address,
                 port=seat.meta.ports[route.port].port,
                 description=route.description,
+                hidden=tuple(metrics.path for metrics in seat.meta.metrics if metrics.port == route.port),
                 health=seat.meta.health.path
                 if seat.meta.health and seat.meta.health.port == route.port
                 else None,

@@ -101,6 +101,8 @@ class RouteTarget(_Value):
     port: int
     description: str = ""
     """What people do there."""
+    hidden: tuple[str, ...] = ()
+    """Paths that are not for people: metrics, which Prometheus reads past the gateway."""
     health: str | None = None
     """Path at the port that answers 200 while the service works."""
 

@@ -91,9 +91,10 @@ def summarise(run: Run, proof: Proof | None, *, seconds: float, changing: bool =
 
 def _stand_ins(layout: Layout) -> list[str]:
     known, lock = catalog.load(), versions.load(Path(layout.directory))
-    return [
+    found = (
         f"{service.title} {lock[artifact].version}"
         for service in layout.services
         for artifact in known[service.name].artifacts
         if lock[artifact].stand_in
-    ]
+    )
+    return list(dict.fromkeys(found))

@@ -87,6 +87,8 @@ def test_everything_that_serves_a_service_knows_it(name: str) -> None:
     for route in meta.routes:
         assert f"{route.host}.acme.internal" in variables(made, "caddy")
         assert reaches(made, "caddy", name, meta.ports[route.port].port)
+        hidden = [metrics.path for metrics in meta.metrics if metrics.port == route.port]
+        assert f'"hidden": {json.dumps(hidden)}' in variables(made, "caddy")
     for database in meta.databases:
         assert f'"name": "{database.name}"' in variables(made, database.server)
         assert any(

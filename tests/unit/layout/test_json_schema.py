@@ -90,4 +90,10 @@ def test_sample(sample: Path) -> None:
     jsonschema.Draft202012Validator(document).validate(yaml.safe_load(text))
     loaded = load_stack(sample)
     assert loaded.stack.client == sample.parent.name
-    assert {host.name for host in of_stack(loaded).hosts} >= {"caddy", "litellm", "postgres", "openwebui", "vllm"}
+    assert {host.name for host in of_stack(loaded).hosts} >= {
+        "caddy",
+        "litellm",
+        "postgres",
+        "openwebui",
+        "vllm",
+    }
