@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from freehold.catalog import services as catalog
 from freehold.errors import BadInputError, ExitCode, FreeholdError
 from freehold.layout.compute import load_layout
 from freehold.proxmox.client import PveClient
@@ -287,3 +289,10 @@ def test_a_password_command_that_fails(command: str) -> None:
     assert caught.value.where == "--password-command"
     assert caught.value.answer
     assert list(inventory().iterdir()) == []
+
+
+def test_every_service_stands_in_the_file_and_works_as_it_stands_there(node: NodeStandin) -> None:
+    path = init(Wishes("acme"), Scripted({"--endpoint": "192.168.10.5"}))
+    assert {service.name for service in load_layout("acme").services} >= {"openwebui", "vllm"}
+    path.write_text(re.sub(r"^  # (?=[a-z ])", "  ", path.read_text(), flags=re.MULTILINE))
+    assert {service.name for service in load_layout("acme").services} == set(catalog.load())
