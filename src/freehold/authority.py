@@ -1,9 +1,10 @@
 """A client's internal certificate authority: its root, the gateway's intermediate and certificates of services.
 
 The root is made once per client on the controller and never leaves it. It vouches for the client's domain and for private
-addresses alone (name constraints, RFC 5280 section 4.2.1.10), so that a computer which trusts it trusts it with nothing
-else. What is kept of each is one PEM text, a *bundle*: private key, its certificate, and the certificates above it but
-the root; the gateway's bundle ends with the root.
+addresses alone (name constraints, RFC 5280 section 4.2.1.10), and for servers alone (extended key usage, section
+4.2.1.12), so that a computer which trusts it trusts it with nothing else. What is kept of each is one PEM text, a
+*bundle*: private key, its certificate, and the certificates above it but the root; the gateway's bundle ends with the
+root.
 """
 
 from __future__ import annotations
@@ -111,6 +112,7 @@ def _issue_root(scope: Scope, now: datetime) -> str:
         _builder(name, name, key.public_key(), now, now + ROOT_LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
         .add_extension(_ISSUES, critical=True)
+        .add_extension(_SITES, critical=False)
         .add_extension(x509.NameConstraints(permitted, None), critical=True)
         .sign(key, hashes.SHA384())
     )
@@ -126,7 +128,7 @@ def _issue(subject: Subject, root: str, now: datetime) -> str:
     identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     builder = builder.add_extension(
         x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False
-    )
+    ).add_extension(_SITES, critical=False)
     if subject.authority:
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         builder = builder.add_extension(_ISSUES, critical=True)
@@ -136,7 +138,6 @@ def _issue(subject: Subject, root: str, now: datetime) -> str:
         builder = (
             builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_SERVES, critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
         )
     bundle = _key_pem(key) + _pem(builder.sign(issuer_key, hashes.SHA384()))
@@ -263,3 +264,6 @@ def _usage(*, issues: bool) -> x509.KeyUsage:
 
 _ISSUES = _usage(issues=True)
 _SERVES = _usage(issues=False)
+_SITES = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+"""In authorities too: name constraints say nothing of who signs programs or mail, and systems that trust a root for
+everything, as Windows does, take this for the limit (CA/Browser Forum's Baseline Requirements, section 7.1.2.2)."""

@@ -13,6 +13,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from freehold import authority
 from freehold.authority import ROOT, Scope, Subject, of_gateway, of_service, renewals, root_certificate
@@ -88,6 +89,15 @@ def test_the_root_vouches_for_nothing_else(tmp_path: Path, subject: Subject) -> 
     assert (
         _handshake(tmp_path, made["x"], root_certificate(made[ROOT]), name) == "permitted subtree violation"
     )
+
+
+def test_all_of_them_are_good_for_servers_alone(made: dict[str, str]) -> None:
+    """Whoever steals the gateway's key signs no programs and no mail for computers that trust the root: name constraints
+    say nothing of those."""
+    for bundle in made.values():
+        for certificate in x509.load_pem_x509_certificates(bundle.encode()):
+            usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+            assert list(usage) == [ExtendedKeyUsageOID.SERVER_AUTH]
 
 
 def test_a_gateway_issues_certificates_but_no_authorities(made: dict[str, str]) -> None:
