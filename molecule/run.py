@@ -39,7 +39,7 @@ from freehold.schema.load import load_stack
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "molecule/results.json"
 ALWAYS = frozenset({"caddy"})
-"""Roles that run even when nothing of them changed: they stand for the machinery itself."""
+"""Scenarios that run even when nothing of them changed: they stand for the machinery itself."""
 LONGEST = 3600
 """Seconds after which a scenario has failed."""
 
@@ -176,7 +176,7 @@ def chosen(arguments: argparse.Namespace) -> list[Scenario]:
         found = [
             scenario
             for scenario in found
-            if scenario.role in ALWAYS or passed.get(scenario.title, {}).get("digest") != scenario.digest()
+            if scenario.title in ALWAYS or passed.get(scenario.title, {}).get("digest") != scenario.digest()
         ]
     if not found:
         sys.exit("No scenario fits.")

@@ -16,7 +16,7 @@ from freehold.mirror.serve import Server, server
 
 from .freehold_command import Freehold
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 CLIENT = "offline"
 FIRST = IPv4Address("10.86.0.9")
