@@ -9,7 +9,10 @@ import typer
 from freehold.cli.console import ClientArgument, DebugOption, JsonOption, as_json, errors, out
 from freehold.errors import BadInputError
 
-app = typer.Typer(help="The record of requests to language models, kept by Langfuse.", no_args_is_help=True)
+app = typer.Typer(
+    help="The record of requests to language models, which Langfuse keeps; erase what it holds of a person.",
+    no_args_is_help=True,
+)
 
 
 @app.callback()
@@ -33,10 +36,12 @@ def erase(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Erase all traces of a person. It shows how many there are and asks; nothing brings them back.
+    """Erase all traces of a person. Shows how many there are and asks; nothing brings them back.
 
-    Traces go with their observations, scores and media. What applications keep themselves, such as chats, is not touched; raw
-    uploads of traces go with the retention of their bucket, after 30 days at most.
+    Traces go with their observations, scores and media. Raw uploads of traces stay
+    until their bucket's retention ends, 30 days at most. What applications keep
+    themselves, such as chats, is not touched. With --json it asks nothing and wants
+    --confirm. Ends with 1 when something is left after ten minutes.
 
     Example: freehold audit erase acme --user ada@acme.example
     """

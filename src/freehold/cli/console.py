@@ -48,7 +48,7 @@ JsonOption = Annotated[
 OfflineOption = Annotated[
     bool,
     typer.Option(
-        "--offline", help="Everything comes from sources.mirror, and no way leads out of the hosts."
+        "--offline", help="sources.mirror must have everything, and no way may lead out of the hosts."
     ),
 ]
 VerboseOption = Annotated[

@@ -68,12 +68,16 @@ def start(
 @app.command()
 def versions(
     folder: Annotated[
-        Path, typer.Argument(help="Folder of a client of the lab.", exists=True, file_okay=False)
+        Path,
+        typer.Argument(metavar="DIR", help="Folder of a client of the lab.", exists=True, file_okay=False),
     ],
     directory: DirectoryOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Write the lock of the lab's stand-ins into a client's folder; `start` does that for inventory/lab."""
+    """Write the lock of the lab's stand-ins into a client's folder; `start` does that for inventory/lab.
+
+    Example: freehold lab versions inventory/acme
+    """
     with errors(debug=debug):
         from freehold.lab.machine.paths import LabPaths
 

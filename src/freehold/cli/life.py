@@ -234,9 +234,11 @@ def up(
 ) -> None:
     """Bring the stack up: containers, base system, services, proof. Run it again at any time: it goes on, or changes nothing.
 
-    Touches this client's containers alone, and on the node: container templates and the unit for GPU device nodes.
-    Each run leaves a folder in inventory/CLIENT/runs. Ends with 1 when a stage or a check of the proof failed. With
-    --offline it does not begin while the mirror lacks something.
+    Touches this client's containers alone, and on the node: container templates, the
+    unit for GPU device nodes and, where there is monitoring, the node exporter.
+    Each run leaves a folder in inventory/CLIENT/runs. Ends with 1 when a stage or a
+    check of the proof failed, and with 2 before anything is touched when something is
+    missing; with --offline, also when the mirror lacks something.
 
     Example: freehold up acme --only openwebui
     """

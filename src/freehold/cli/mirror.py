@@ -59,9 +59,10 @@ def build(
     as_document: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Fill a mirror with what stacks download, each file by its checksum. Run again, it fetches only what changed.
+    """Fill a mirror with what stacks download, each file by its checksum.
 
-    Cut off, it goes on where it stopped. With --check it ends with 1 when a file is damaged (a build then fetches it
+    Run again, it fetches only what changed; cut off, it goes on where it stopped.
+    With --check it ends with 1 when a file is damaged (the next build fetches it
     again) and with 3 when something is lacking.
 
     Example: freehold mirror build /srv/mirror acme

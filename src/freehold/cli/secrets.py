@@ -79,8 +79,8 @@ def set_(
 ) -> None:
     """Keep a secret that was made elsewhere, such as the one of an identity provider or a mail server.
 
-    It is asked for without being shown, or read from standard input; never from the command line, which others can see.
-    The services get it with the next `freehold up`.
+    It is asked for without being shown, or read from standard input; never from the
+    command line, which others can see. The services get it with the next `freehold up`.
 
     Example: freehold secrets set acme alertmanager.smtp_password < password.txt
     """

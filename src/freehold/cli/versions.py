@@ -12,7 +12,7 @@ from rich.text import Text
 from freehold.cli.console import DebugOption, JsonOption, as_json, err, errors, out, show_table
 from freehold.errors import BadInputError, ExitCode
 
-app = typer.Typer(help="The versions that are installed, and what is newer.", invoke_without_command=True)
+app = typer.Typer(invoke_without_command=True)
 
 ClientOption = Annotated[
     str | None,
@@ -32,9 +32,9 @@ def show(
     as_document: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show what is installed: version, source, licence, and whether its checksum is known.
+    """Show the versions that are installed, their source, licence and what pins them; `check` says what is newer.
 
-    Example: freehold versions --client lab
+    Example: freehold versions --client acme
     """
     if context.invoked_subcommand:
         return
@@ -80,9 +80,10 @@ def show(
 
 @app.command()
 def check(client: ClientOption = None, as_document: JsonOption = False, debug: DebugOption = False) -> None:
-    """Say what is newer upstream. Asks PyPI, npm, Debian's archive, GitHub and registries; changes nothing.
+    """Say what is newer upstream; changes nothing.
 
-    Ends with 3 when something is newer, and with 1 when nobody could be asked.
+    Asks PyPI, npm, Debian's archive, GitHub and registries of images.
+    Ends with 3 when something is newer, and with 1 when nobody answered.
 
     Example: freehold versions check
     """
@@ -113,7 +114,9 @@ def check(client: ClientOption = None, as_document: JsonOption = False, debug: D
 
 @app.command()
 def lock(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of an entry.", show_default=False)],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of an entry, such as qdrant.", show_default=False)
+    ],
     version: Annotated[
         str | None, typer.Option("--version", metavar="VERSION", help="Another version than the lock's.")
     ] = None,
@@ -134,7 +137,8 @@ def lock(
 ) -> None:
     """Find the checksum of a release or an image upstream, and write it into the lock.
 
-    Reads the file once, whole; from then on nothing else is installed. Compare the sum with what upstream publishes.
+    Reads the file once, whole; from then on nothing else is installed.
+    Compare the sum with what upstream publishes.
 
     Example: freehold versions lock qdrant --version 1.19.1
     """
