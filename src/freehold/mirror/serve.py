@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import mimetypes
+import os
 import re
 import sys
 from functools import partial
@@ -41,7 +42,10 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(body=False)
 
     def _answer(self, *, body: bool) -> None:
-        path = unquote(urlsplit(self.path).path)
+        try:
+            path = unquote(urlsplit(self.path).path)
+        except ValueError:  # no address, such as http://[
+            return self._refuse(HTTPStatus.BAD_REQUEST, body)
         if path in {"/v2", "/v2/"}:
             return self._send(b"{}", "application/json", body)
         found = self._file(path)
@@ -59,7 +63,9 @@ class Handler(BaseHTTPRequestHandler):
     def _file(self, path: str) -> Path | None:
         """The file at an address; never one outside the mirror, and never one that is still coming."""
         parts = path.split("/")[1:]
-        if "\0" in path or any(part == ".." or part.startswith(".") for part in parts):
+        # A longer name is none that a file can have, and an error of the file system (pathconf(3), NAME_MAX and PATH_MAX).
+        long = len(os.fsencode(path)) > 2048 or any(len(os.fsencode(part)) > 255 for part in parts)
+        if not parts or long or "\0" in path or any(part.startswith(".") for part in parts):
             return None
         place = self.root.joinpath(*parts)
         if parts[0] == npm.FOLDER and (place / npm.ENTRY).is_file():

@@ -98,6 +98,21 @@ def test_nothing_else_is_given(address: str, path: str) -> None:
     assert b"not yours" not in answer.read()
 
 
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [("*", 404), ("none", 404), ("http://[/", 400), (f"/files/{'x' * 300}", 404), (f"/{'x/' * 2500}", 404)],
+)
+def test_what_is_no_address_is_answered_and_leaves_no_traceback(
+    address: str, capfd: pytest.CaptureFixture[str], asked: str, status: int
+) -> None:
+    """Anybody on the network could fill the log of its owner."""
+    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=5)
+    connection.putrequest("GET", asked, skip_host=True)
+    connection.endheaders()
+    assert connection.getresponse().status == status
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_a_client_that_goes_away_leaves_no_traceback(
     address: str, root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
