@@ -77,6 +77,11 @@ def test_no_request_goes_from_one_language_model_to_another() -> None:
     assert "*" not in text
 
 
+def test_nobody_keeps_a_request_out_of_the_traces() -> None:
+    """Open WebUI hands on the parameters that people give a chat, and LiteLLM logs no request with ``"no-log": true``."""
+    assert configuration()["litellm_settings"]["global_disable_no_log_param"] is True
+
+
 def test_keys_of_engines_are_in_the_file_of_root_alone() -> None:
     given = options(engines=ENGINES, master_key="sk-master")
 
