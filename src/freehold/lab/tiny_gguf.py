@@ -8,13 +8,11 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, version 3, al
 
 from __future__ import annotations
 
-import hashlib
 import struct
 import sys
 from array import array
 from pathlib import Path
 
-from freehold.errors import FreeholdError
 from freehold.lab import tiny_model
 
 _ALIGNMENT = 32
@@ -46,24 +44,10 @@ def write_tiny_gguf(directory: Path) -> dict[str, str]:
         The SHA-256 of each file, by its name.
 
     Raises:
-        FreeholdError: The directory or a file could not be written.
+        TinyModelError: The directory or a file could not be written.
     """
     contents = {"tiny-chat.gguf": _gguf(embedding=False), "tiny-embed.gguf": _gguf(embedding=True)}
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for name, content in contents.items():
-            path = directory / name
-            if not path.is_file() or path.read_bytes() != content:
-                path.write_bytes(content)
-    except OSError as error:
-        raise FreeholdError(
-            "The tiny language model could not be written.",
-            doing="writing the tiny language model of the lab",
-            where=str(directory),
-            answer=str(error),
-            remedy="Make room or choose a directory that can be written.",
-        ) from error
-    return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    return tiny_model.write(directory, contents)
 
 
 def _gguf(*, embedding: bool) -> bytes:

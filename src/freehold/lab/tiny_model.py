@@ -21,7 +21,7 @@ import math
 import random
 import struct
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -74,6 +74,15 @@ def write_tiny_model(directory: Path) -> dict[str, str]:
         "tokenizer_config.json": _json(_tokenizer_config()),
         "model.safetensors": _safetensors(dict(tensors())),
     }
+    return write(directory, contents)
+
+
+def write(directory: Path, contents: Mapping[str, bytes]) -> dict[str, str]:
+    """Write files of a tiny language model, those alone that differ; the SHA-256 of each, by its name.
+
+    Raises:
+        TinyModelError: The directory or a file could not be written.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from freehold import resources
 from freehold.events import Event
 from freehold.layout.compute import load_layout
 from freehold.layout.types import Layout
@@ -134,3 +136,44 @@ def play(tmp_path: Path, stack: Path, layout: Layout, environment: dict[str, str
         )
 
     return run
+
+
+def run_module(folder: Path, name: str, options: Mapping[str, object], before: str = "") -> dict[str, Any]:
+    """Run a module of the collection as Ansible runs it on a host; what it answers.
+
+    Its notes are in the folder's ``etc``, and programs in its ``bin`` come first. ``before`` is a line that changes the
+    module, which is called ``module`` there.
+    """
+    plugins = "ansible_collections.freehold.stack.plugins"
+    program = (
+        "from pathlib import Path\n"
+        f"from {plugins}.module_utils import pending\n"
+        f"pending.FOLDER = {str(folder / 'etc')!r}\n"
+        f"from {plugins}.modules import {name} as module\n"
+        f"{before}\n"
+        "module.main()"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program],
+        input=json.dumps({"ANSIBLE_MODULE_ARGS": options}),
+        capture_output=True,
+        text=True,
+        env=os.environ
+        | {"PYTHONPATH": str(resources.collections()), "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"},
+        check=False,
+        timeout=60,
+    )
+    found: dict[str, Any] = json.loads(answer.stdout or json.dumps({"failed": True, "msg": answer.stderr}))
+    return found
+
+
+def environment_file(text: str) -> dict[str, str]:
+    """An environment file as systemd reads it (systemd.exec(5)): in double quotes, a backslash escapes."""
+    found = {}
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            name, _, value = line.partition("=")
+            if value.startswith('"'):
+                value = re.sub(r"\\([\"\\`$])", r"\1", value[1:-1])
+            found[name] = value.strip("'")
+    return found

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -16,9 +14,10 @@ from urllib.parse import parse_qs, urlsplit
 import bcrypt
 import pytest
 
-from freehold import render, resources
+from freehold import render
 
-MODULES = "ansible_collections.freehold.stack.plugins.modules"
+from .conftest import run_module
+
 
 # Stand-in of psql: answers the first question with the state of the test, and keeps every statement.
 PSQL = """#!{python}
@@ -63,29 +62,8 @@ def state(folder: Path, *users: dict[str, Any]) -> None:
 
 
 def run(folder: Path, name: str, **given: object) -> dict[str, Any]:
-    """Run a module as Ansible runs it on a host, with its notes in a folder of the test."""
-    program = (
-        "from pathlib import Path\n"
-        "from ansible_collections.freehold.stack.plugins.module_utils import pending\n"
-        f"pending.FOLDER = {str(folder / 'etc')!r}\n"
-        f"from {MODULES} import {name} as module\n"
-        f"module.MADE = Path({str(folder / 'etc/langfuse.json')!r})\n"
-        "module.main()"
-    )
-    environment = os.environ | {
-        "PYTHONPATH": str(resources.collections()),
-        "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
-    }
-    answer = subprocess.run(
-        [sys.executable, "-c", program],
-        input=json.dumps({"ANSIBLE_MODULE_ARGS": given}),
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
-    found: dict[str, Any] = json.loads(answer.stdout or json.dumps({"failed": True, "msg": answer.stderr}))
-    return found
+    """Run a module, whose list of what it made lies in the folder of the test."""
+    return run_module(folder, name, given, f"module.MADE = Path({str(folder / 'etc/langfuse.json')!r})")
 
 
 def users(folder: Path, *people: dict[str, Any], **changes: object) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import pytest
 import yaml
 
 from freehold import render, resources
+
+from .conftest import environment_file
 
 ROUTER = {
     "url": "http://10.0.0.1:4000/v1",
@@ -29,20 +30,8 @@ def options(**others: Any) -> dict[str, Any]:
     }
 
 
-def read(text: str) -> dict[str, str]:
-    """An environment file as systemd reads it (systemd.exec(5)): in double quotes, a backslash escapes."""
-    found = {}
-    for line in text.splitlines():
-        if line and not line.startswith("#"):
-            name, _, value = line.partition("=")
-            if value.startswith('"'):
-                value = re.sub(r"\\([\"\\`$])", r"\1", value[1:-1])
-            found[name] = value.strip("'")
-    return found
-
-
 def settings(**others: Any) -> dict[str, str]:
-    return read(render.render("n8n/settings.env.j2", options(**others)))
+    return environment_file(render.render("n8n/settings.env.j2", options(**others)))
 
 
 def test_workflows_reach_the_services_and_networks_that_they_are_given() -> None:
@@ -60,7 +49,7 @@ def test_nodes_are_excluded_as_json() -> None:
 def test_workers_work_through_the_queue() -> None:
     queue = {"address": "10.0.0.3", "port": 6379, "password": "queue-password"}
     alone, many = settings(), settings(workers=2, queue=queue)
-    secrets = read(render.render("n8n/secrets.env.j2", options(workers=2, queue=queue)))
+    secrets = environment_file(render.render("n8n/secrets.env.j2", options(workers=2, queue=queue)))
     unit = render.render("n8n/n8n.service.j2", options(workers=2, queue=queue))
 
     assert alone["EXECUTIONS_MODE"] == "regular"

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from freehold import resources
+from .conftest import run_module
 
-MODULE = "ansible_collections.freehold.stack.plugins.modules.oci_image"
 DIGEST = f"sha256:{'a' * 64}"
 
 # Stand-in of skopeo: writes down how it was called, and makes an OCI layout of one image.
@@ -65,33 +62,15 @@ def folder(tmp_path: Path) -> Path:
 
 
 def module(folder: Path, **options: object) -> dict[str, Any]:
-    """Run the module as Ansible runs it on a host, with its notes in a folder of the test."""
-    program = (
-        "from ansible_collections.freehold.stack.plugins.module_utils import pending\n"
-        f"pending.FOLDER = {str(folder / 'etc')!r}\n"
-        f"from {MODULE} import main; main()"
-    )
+    """Run the module with what every test gives it."""
     given: dict[str, Any] = {
         "image": "registry.test/app",
         "digest": DIGEST,
         "dest": str(folder / "opt/app"),
         "service": "app",
+        "handlers": ["Restart app"],
     }
-    given |= {"handlers": ["Restart app"], **options}
-    environment = os.environ | {
-        "PYTHONPATH": str(resources.collections()),
-        "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
-    }
-    answer = subprocess.run(
-        [sys.executable, "-c", program],
-        input=json.dumps({"ANSIBLE_MODULE_ARGS": given}),
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
-    found: dict[str, Any] = json.loads(answer.stdout or json.dumps({"failed": True, "msg": answer.stderr}))
-    return found
+    return run_module(folder, "oci_image", given | options)
 
 
 def test_it_is_unpacked_once_and_says_how_it_wants_to_be_run(folder: Path) -> None:

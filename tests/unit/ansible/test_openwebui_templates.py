@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import yaml
 
 from freehold import render, resources
+
+from .conftest import environment_file
 
 
 def options(**others: Any) -> dict[str, Any]:
@@ -16,22 +17,10 @@ def options(**others: Any) -> dict[str, Any]:
     return {**defaults, **{f"openwebui_{name}": value for name, value in others.items()}}
 
 
-def read(text: str) -> dict[str, str]:
-    """An environment file as systemd reads it (systemd.exec(5)): in double quotes, a backslash escapes."""
-    found = {}
-    for line in text.splitlines():
-        if line and not line.startswith("#"):
-            name, _, value = line.partition("=")
-            if value.startswith('"'):
-                value = re.sub(r"\\([\"\\`$])", r"\1", value[1:-1])
-            found[name] = value
-    return found
-
-
 def test_language_models_are_asked_through_the_router_alone() -> None:
     given = options(router_url="http://10.0.0.1:4000/v1", router_key="sk-router", embedding_model="embed")
-    settings = read(render.render("openwebui/settings.env.j2", given))
-    secrets = read(render.render("openwebui/secrets.env.j2", given))
+    settings = environment_file(render.render("openwebui/settings.env.j2", given))
+    secrets = environment_file(render.render("openwebui/secrets.env.j2", given))
 
     assert (
         settings["OPENAI_API_BASE_URLS"] == settings["RAG_OPENAI_API_BASE_URL"] == "http://10.0.0.1:4000/v1"
@@ -42,32 +31,39 @@ def test_language_models_are_asked_through_the_router_alone() -> None:
 
 
 def test_people_choose_from_the_language_models_that_chat() -> None:
-    settings = read(render.render("openwebui/settings.env.j2", options(chat_models=["large", "small"])))
+    settings = environment_file(
+        render.render("openwebui/settings.env.j2", options(chat_models=["large", "small"]))
+    )
 
     assert json.loads(settings["OPENAI_API_CONFIGS"]) == {"0": {"model_ids": ["large", "small"]}}
 
 
 def test_documents_are_searched_only_where_something_embeds_them() -> None:
-    settings = read(render.render("openwebui/settings.env.j2", options(router_url="http://10.0.0.1:4000/v1")))
+    settings = environment_file(
+        render.render("openwebui/settings.env.j2", options(router_url="http://10.0.0.1:4000/v1"))
+    )
 
     assert settings["BYPASS_EMBEDDING_AND_RETRIEVAL"] == "true"
 
 
 def test_each_vector_store_has_its_own_settings() -> None:
-    pgvector = read(render.render("openwebui/settings.env.j2", options(embedding_length=384)))
+    pgvector = environment_file(render.render("openwebui/settings.env.j2", options(embedding_length=384)))
     given = options(vector_store="qdrant", qdrant_url="https://10.0.0.2:6333", qdrant_key="key-of-qdrant")
-    qdrant = read(render.render("openwebui/settings.env.j2", given))
+    qdrant = environment_file(render.render("openwebui/settings.env.j2", given))
 
     assert pgvector["VECTOR_DB"] == "pgvector"
     assert pgvector["PGVECTOR_INITIALIZE_MAX_VECTOR_LENGTH"] == "384"
     assert qdrant["VECTOR_DB"] == "qdrant"
     assert qdrant["QDRANT_URI"] == "https://10.0.0.2:6333"
     assert "key-of-qdrant" not in qdrant.values()
-    assert read(render.render("openwebui/secrets.env.j2", given))["QDRANT_API_KEY"] == "key-of-qdrant"
+    assert (
+        environment_file(render.render("openwebui/secrets.env.j2", given))["QDRANT_API_KEY"]
+        == "key-of-qdrant"
+    )
 
 
 def test_single_sign_on_is_off_until_a_provider_is_named() -> None:
-    off = read(render.render("openwebui/settings.env.j2", options()))
+    off = environment_file(render.render("openwebui/settings.env.j2", options()))
     given = options(
         url="https://chat.acme.example",
         oidc_provider_url="https://login.acme.example/.well-known/openid-configuration",
@@ -78,7 +74,7 @@ def test_single_sign_on_is_off_until_a_provider_is_named() -> None:
         oidc_admin_roles=["it"],
         password_form=False,
     )
-    on = read(render.render("openwebui/settings.env.j2", given))
+    on = environment_file(render.render("openwebui/settings.env.j2", given))
 
     assert not [name for name in off if name.startswith(("OAUTH_", "OPENID_", "ENABLE_OAUTH"))]
     assert off["DEFAULT_USER_ROLE"] == "pending"
@@ -90,14 +86,15 @@ def test_single_sign_on_is_off_until_a_provider_is_named() -> None:
     assert on["ENABLE_PASSWORD_AUTH"] == "true"
     assert "from-the-provider" not in on.values()
     assert (
-        read(render.render("openwebui/secrets.env.j2", given))["OAUTH_CLIENT_SECRET"] == "from-the-provider"
+        environment_file(render.render("openwebui/secrets.env.j2", given))["OAUTH_CLIENT_SECRET"]
+        == "from-the-provider"
     )
 
 
 def test_people_are_told_that_a_machine_answers() -> None:
-    german = read(render.render("openwebui/settings.env.j2", options(notice_language="de-DE")))
-    other = read(render.render("openwebui/settings.env.j2", options(notice_language="fi")))
-    off = read(render.render("openwebui/settings.env.j2", options(notice=False)))
+    german = environment_file(render.render("openwebui/settings.env.j2", options(notice_language="de-DE")))
+    other = environment_file(render.render("openwebui/settings.env.j2", options(notice_language="fi")))
+    off = environment_file(render.render("openwebui/settings.env.j2", options(notice=False)))
 
     assert "künstliche Intelligenz" in json.loads(german["WEBUI_BANNERS"])[0]["content"]
     assert "artificial intelligence" in json.loads(other["WEBUI_BANNERS"])[0]["content"]
@@ -109,7 +106,7 @@ def test_text_of_people_comes_out_as_it_went_in() -> None:
     given = options(
         banners=[{"text": text}], name=text, extra_settings={"SOME_TEXT": text, "SOME_SWITCH": True}
     )
-    settings = read(render.render("openwebui/settings.env.j2", given))
+    settings = environment_file(render.render("openwebui/settings.env.j2", given))
 
     assert settings["WEBUI_NAME"] == settings["SOME_TEXT"] == text
     assert settings["SOME_SWITCH"] == "true"
@@ -117,12 +114,14 @@ def test_text_of_people_comes_out_as_it_went_in() -> None:
 
 
 def test_a_database_password_with_odd_characters_stays_one_part_of_the_address() -> None:
-    secrets = read(render.render("openwebui/secrets.env.j2", options(database_password="a@b:c%d")))
+    secrets = environment_file(
+        render.render("openwebui/secrets.env.j2", options(database_password="a@b:c%d"))
+    )
 
     assert "openwebui:a%40b%3Ac%25d@127.0.0.1:5432" in secrets["DATABASE_URL"]
 
 
 def test_no_router_is_no_error() -> None:
-    settings = read(render.render("openwebui/settings.env.j2", options()))
+    settings = environment_file(render.render("openwebui/settings.env.j2", options()))
 
     assert settings["ENABLE_OPENAI_API"] == "false"

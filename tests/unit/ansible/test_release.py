@@ -5,10 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-import json
 import os
-import subprocess
-import sys
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -18,10 +15,9 @@ from typing import Any
 
 import pytest
 
-from freehold import resources
 from freehold.lab import standins
 
-MODULE = "ansible_collections.freehold.stack.plugins.modules.release"
+from .conftest import run_module
 
 
 class Ranges(SimpleHTTPRequestHandler):
@@ -65,25 +61,8 @@ def upstream(tmp_path: Path, asked: list[str | None]) -> Iterator[str]:
 
 
 def module(tmp_path: Path, **options: object) -> dict[str, Any]:
-    """Run the module as Ansible runs it on a host, with its notes in a folder of the test."""
-    program = (
-        f"import sys; from ansible_collections.freehold.stack.plugins.module_utils import pending\n"
-        f"pending.FOLDER = {str(tmp_path / 'etc')!r}\n"
-        f"from {MODULE} import main; main()"
-    )
-    document = {"ANSIBLE_MODULE_ARGS": {"dest": str(tmp_path / "opt/app"), "service": "app"} | options}
-    environment = os.environ | {"PYTHONPATH": str(resources.collections())}
-    answer = subprocess.run(
-        [sys.executable, "-c", program],
-        input=json.dumps(document),
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-        timeout=60,
-    )
-    found: dict[str, Any] = json.loads(answer.stdout)
-    return found
+    """Run the module with what every test gives it."""
+    return run_module(tmp_path, "release", {"dest": str(tmp_path / "opt/app"), "service": "app"} | options)
 
 
 def served(tmp_path: Path, name: str, *, text: str = "one") -> str:
