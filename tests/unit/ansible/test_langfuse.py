@@ -18,7 +18,6 @@ from freehold import render
 
 from .conftest import run_module
 
-
 # Stand-in of psql: answers the first question with the state of the test, and keeps every statement.
 PSQL = """#!{python}
 import os, pathlib, sys
