@@ -232,12 +232,18 @@ def _routes(stack: Stack, seats: Sequence[Seat]) -> list[RouteTarget]:
                 address=seat.address,
                 port=seat.meta.ports[route.port].port,
                 description=route.description,
-                hidden=tuple(metrics.path for metrics in seat.meta.metrics if metrics.port == route.port),
+                hidden=_hidden(seat.meta, route.port),
                 health=seat.meta.health.path
                 if seat.meta.health and seat.meta.health.port == route.port
                 else None,
             )
     return list(found.values())
+
+
+def _hidden(meta: ServiceMeta, port: str) -> tuple[str, ...]:
+    """Metrics at a port, as paths of the gateway: applications answer a path with a slash behind it, too."""
+    paths = [metrics.path.rstrip("/") for metrics in meta.metrics if metrics.port == port]
+    return tuple(hidden for path in paths for hidden in (path, f"{path}/*"))
 
 
 def _nodes(stack: Stack, directory: Path) -> tuple[NodeAccess, ...]:

@@ -6,6 +6,7 @@ import re
 from ipaddress import IPv4Network
 from typing import Any
 
+import pytest
 import yaml
 
 from freehold import resources
@@ -102,3 +103,11 @@ def test_titles_are_text_in_the_list() -> None:
     page = _rendered("landing.html", caddy_routes=[CHAT | {"description": "<b>bold</b>"}])
     assert "Chat &amp; more" in page
     assert "<b>" not in page
+
+
+@pytest.mark.parametrize("name", ["caddy_title", "caddy_notice"])
+def test_a_text_with_caddys_own_brackets_is_no_command_of_it(name: str) -> None:
+    """Caddy would run it, or answer everybody with an error where it is none."""
+    page = _rendered("landing.html", **{name: 'Our [[internal]] AI [[env "HOME"]]'})
+    assert "Our &#91;&#91;internal]] AI &#91;&#91;env" in page
+    assert "[[internal" not in page

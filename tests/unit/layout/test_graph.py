@@ -87,7 +87,9 @@ def test_everything_that_serves_a_service_knows_it(name: str) -> None:
     for route in meta.routes:
         assert f"{route.host}.acme.internal" in variables(made, "caddy")
         assert reaches(made, "caddy", name, meta.ports[route.port].port)
-        hidden = [metrics.path for metrics in meta.metrics if metrics.port == route.port]
+        # A slash at the end is another path to the gateway, and the same one to most applications.
+        paths = [metrics.path.rstrip("/") for metrics in meta.metrics if metrics.port == route.port]
+        hidden = [hidden for path in paths for hidden in (path, f"{path}/*")]
         assert f'"hidden": {json.dumps(hidden)}' in variables(made, "caddy")
     for database in meta.databases:
         assert f'"name": "{database.name}"' in variables(made, database.server)
