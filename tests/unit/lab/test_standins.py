@@ -95,3 +95,13 @@ def test_an_archive_keeps_modes_and_links(tmp_path: Path) -> None:
     with tarfile.open(path) as tar:
         assert tar.getmember("bin/app").mode == 0o755
         assert tar.getmember("lib/link").linkname == "data"
+
+
+def test_the_guide_names_every_stand_in() -> None:
+    guide = (Path(__file__).parents[3] / "docs/lab.md").read_text(encoding="utf-8")
+    rows = guide.partition("## Stand-ins of programs")[2].partition("\n## ")[0]
+    named = {
+        row.split("|")[1].split(",")[0].strip().lower() for row in rows.splitlines() if row.startswith("| ")
+    }
+    services = {stand_in.artifact.removesuffix("-worker") for stand_in in standins.all_of_them()}
+    assert named - {"stands for"} == services
