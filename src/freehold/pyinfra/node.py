@@ -140,13 +140,15 @@ def exporter_package(mirror: str | None = None) -> Iterator[StringCommand]:
     + mirror: the client's own mirror, which is asked instead of the node's archives; those stay as they are
 
     Package lists are read only where the node's own do not do: a node without a subscription often has an archive that
-    refuses it, which is its administrator's matter.
+    refuses it, which is its administrator's matter. The package does not start what it brings: Debian's own unit would
+    answer everybody, and without a password.
     """
     name = "prometheus-node-exporter"
     if name in host.get_fact(InstalledPackages, packages=[name]):
         host.noop("the node exporter is installed")
         return
     install = f"{APT} install --no-install-recommends -y {name}"
+    closed, opened = (f"systemctl {word} --runtime {name} >/dev/null 2>&1" for word in ("mask", "unmask"))
     if mirror:
         archive = (
             f"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {mirror.rstrip('/')}/debian"
@@ -157,11 +159,14 @@ def exporter_package(mirror: str | None = None) -> Iterator[StringCommand]:
         yield StringCommand(
             "d=$(mktemp -d) && chmod 755 $d && mkdir -p $d/lists/partial && . /etc/os-release"
             f" && echo {shlex.quote(archive)} $VERSION_CODENAME main > $d/sources.list"
-            f" && {APT} {ours} update && {install.replace(APT, f'{APT} {ours}')}; r=$?; rm -rf $d; exit $r",
+            f" && {APT} {ours} update && {closed} && {install.replace(APT, f'{APT} {ours}')};"
+            f" r=$?; {opened}; rm -rf $d; exit $r",
             _timeout=_DOWNLOAD,
         )
         return
-    yield StringCommand(f"{install} || {{ {APT} update; {install}; }}", _timeout=_DOWNLOAD)
+    yield StringCommand(
+        f"{closed}; {install} || {{ {APT} update; {install}; }}; r=$?; {opened}; exit $r", _timeout=_DOWNLOAD
+    )
 
 
 @operation()

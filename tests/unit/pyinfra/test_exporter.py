@@ -29,6 +29,15 @@ def test_a_node_with_an_archive_that_refuses_it_gets_the_exporter_all_the_same(c
     assert " update; " in shown.partition("||")[2]
 
 
+@pytest.mark.parametrize("mirror", [None, "https://mirror.acme.internal/"])
+def test_debians_own_unit_which_answers_everybody_is_never_started(
+    commands: Commands, mirror: str | None
+) -> None:
+    (shown,) = commands(node.exporter_package, {"dpkg": []}, mirror=mirror)
+
+    assert shown.index(" mask --runtime ") < shown.index(" install ") < shown.index(" unmask --runtime ")
+
+
 def test_a_node_of_a_client_with_a_mirror_asks_the_mirror_and_keeps_its_archives(commands: Commands) -> None:
     (shown,) = commands(node.exporter_package, {"dpkg": []}, mirror="https://mirror.acme.internal/")
 
