@@ -106,6 +106,20 @@ class Freehold:
         ]
 
 
+def confidential(value: str) -> list[str]:
+    """The lines of a secret that nobody may see: of keys with certificates, which are public, those of the private keys."""
+    lines, inside = value.strip().splitlines(), False
+    if not lines or not lines[0].startswith("-----BEGIN "):
+        return lines
+    found = []
+    for line in lines:
+        if line.startswith("-----"):
+            inside = "PRIVATE KEY" in line and "BEGIN" in line
+        elif inside:
+            found.append(line)
+    return found
+
+
 def processes() -> Iterator[tuple[str, bytes]]:
     """Arguments and environment of every process of this machine, containers' processes included."""
     for folder in Path("/proc").glob("[0-9]*"):
