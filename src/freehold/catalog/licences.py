@@ -1,0 +1,88 @@
+"""What licences allow, of language models and of services. Data: ``catalog/licences.yml``. Evidence, and not legal advice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from freehold.errors import FreeholdError
+
+_DATA = Path(__file__).parent / "licences.yml"
+
+
+class Clause(BaseModel):
+    """A limit, and the words that set it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    clause: str
+    """Where it stands, such as ``section 2, Additional Commercial Terms``."""
+    says: str
+    """What it says, in one sentence."""
+
+
+class UserLimit(Clause):
+    """A number of users beyond which the licence does not allow the use as it is."""
+
+    more_than: Annotated[int, Field(gt=0)]
+    """Users; more than this is not allowed."""
+
+
+class RegionLimit(Clause):
+    """Where the licence gives no rights."""
+
+    regions: tuple[str, ...]
+    """Countries (ISO 3166-1 alpha-2), or ``EU``."""
+
+
+class Licence(BaseModel):
+    """One licence. What is left out is unknown, except for limits: what has none has no such limit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    name: str
+    title: str
+    spdx: str | None = None
+    """SPDX identifier, where it has one."""
+    url: str
+    """Where its text stands."""
+    text_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """Checksum of the text at ``url``; unknown when left out."""
+    commercial: bool | None = None
+    """Whether it allows commercial use; unknown when left out."""
+    not_commercial: Clause | None = None
+    """The clause that forbids commercial use."""
+    users: UserLimit | None = None
+    regions: RegionLimit | None = None
+    customers: Clause | None = None
+    """The clause that forbids offering it to customers as a service."""
+    rebranding: UserLimit | None = None
+    """The clause that forbids removing the maker's name."""
+    attribution: str = ""
+    """What must be shown to users, word for word."""
+    source: str
+    """Who read the text, where, and when."""
+
+
+@cache
+def load() -> Mapping[str, Licence]:
+    """All known licences by name.
+
+    Raises:
+        FreeholdError: The data file does not say what it must.
+    """
+    try:
+        document = yaml.safe_load(_DATA.read_text(encoding="utf-8"))
+        return {name: Licence.model_validate({"name": name, **entry}) for name, entry in document.items()}
+    except (ValueError, yaml.YAMLError) as error:
+        raise FreeholdError(
+            f"{_DATA} does not describe licences",
+            doing="reading the catalogue",
+            where=str(_DATA),
+            answer=str(error),
+        ) from error

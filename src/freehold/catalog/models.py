@@ -1,0 +1,215 @@
+"""What Freehold knows of language models: their shape, their weights, who serves them, and under which licence.
+
+Data lies in ``catalog/language_models/*.yml``, a file per provider; ``models.yml`` in a client's folder is laid over it, per
+entry and key, for that client alone. Every figure has a source; what could not be verified is left out (``null``), which
+means unknown: nothing is computed from it, and nothing is guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from freehold.errors import BadInputError
+
+OVERLAY = "models.yml"
+"""Name of a client's own entries, in its folder."""
+
+_FOLDER = Path(__file__).parent / "language_models"
+
+Engine = Literal["vllm", "sglang", "ollama"]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Repository = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=96)
+]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class WeightFile(_Entry):
+    """One file of a repository of weights."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$")]
+    size: Annotated[int, Field(ge=0)] | None = None
+    """Bytes."""
+    sha256: Sha256 | None = None
+    url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = None
+    """Where it lies, for files that no hub has."""
+
+
+class Quantization(_Entry):
+    """One form of the weights."""
+
+    bits: Annotated[float, Field(gt=0, le=32)] | None = None
+    """Bits per weight, on average."""
+    weights_bytes: Annotated[int, Field(gt=0)] | None = None
+    """Bytes of all weights as they lie on the disk, which is what they take of the GPUs together."""
+    repository: Repository | None = None
+    """Repository at the Hugging Face hub (vLLM, SGLang)."""
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
+    """Commit at the hub; what is unknown is asked of the hub once and then locked in the client's folder."""
+    files: tuple[WeightFile, ...] = ()
+    """Files with what is known of them; empty: unknown."""
+    ollama: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:-]*$")] | None = None
+    """Name in Ollama's registry."""
+    digest: Sha256 | None = None
+    """Digest of the manifest in Ollama's registry."""
+    engines: tuple[Engine, ...]
+    """Engines that serve this form."""
+    compute_capability: float | None = None
+    """Least CUDA compute capability, such as 8.9 for FP8 (Ada Lovelace)."""
+    source: str
+    """Where these figures are from."""
+
+    @model_validator(mode="after")
+    def _can_be_had(self) -> Self:
+        if not (self.repository or self.ollama or self.files):
+            raise ValueError("needs repository, ollama or files")
+        return self
+
+
+class LatentAttention(_Entry):
+    """Multi-head latent attention (DeepSeek): one compressed vector per token and layer instead of keys and values."""
+
+    rank: Annotated[int, Field(gt=0)]
+    """``kv_lora_rank``."""
+    rope: Annotated[int, Field(ge=0)]
+    """``qk_rope_head_dim``."""
+
+
+class Architecture(_Entry):
+    """The shape of a language model, by the names of its ``config.json``."""
+
+    layers: Annotated[int, Field(gt=0)] | None = None
+    """All layers (``num_hidden_layers``)."""
+    hidden: Annotated[int, Field(gt=0)] | None = None
+    """``hidden_size``."""
+    heads: Annotated[int, Field(gt=0)] | None = None
+    """``num_attention_heads``."""
+    kv_heads: Annotated[int, Field(gt=0)] | None = None
+    """``num_key_value_heads``."""
+    head_size: Annotated[int, Field(gt=0)] | None = None
+    """``head_dim``."""
+    vocabulary: Annotated[int, Field(gt=0)] | None = None
+    """``vocab_size``."""
+    context: Annotated[int, Field(gt=0)] | None = None
+    """Longest context in tokens that the provider names."""
+    cached_layers: Annotated[int, Field(ge=0)] | None = None
+    """Layers that keep keys and values of the whole context; all of them when left out."""
+    window_layers: Annotated[int, Field(ge=0)] = 0
+    """Layers that keep keys and values of the last ``window`` tokens alone."""
+    window: Annotated[int, Field(gt=0)] | None = None
+    """Tokens of a sliding window."""
+    latent: LatentAttention | None = None
+
+
+class Parameters(_Entry):
+    """Number of parameters."""
+
+    total: Annotated[float, Field(gt=0)]
+    active: Annotated[float, Field(gt=0)]
+    """Those that compute one token; the same as ``total`` unless it is a mixture of experts."""
+
+
+class LanguageModel(_Entry):
+    """One language model."""
+
+    id: str
+    """Name in stack files."""
+    title: str
+    family: str
+    provider: str
+    jurisdiction: str
+    """Country of the provider (ISO 3166-1 alpha-2)."""
+    kind: Literal["chat", "embedding", "reranking", "ocr"] = "chat"
+    languages: tuple[str, ...] | None = None
+    """Languages that the provider names (ISO 639-1); unknown when left out."""
+    parameters: Parameters | None = None
+    architecture: Architecture
+    licence: str | None = None
+    """Name in ``catalog/licences.yml``; unknown when left out."""
+    tool_parser: str = ""
+    """How it writes calls of tools, by vLLM's name; empty: not at all, or unknown."""
+    reasoning_parser: str = ""
+    """How it marks what it thinks, by vLLM's name; empty where it does not."""
+    quantizations: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")], Quantization]
+    """By name, the best quality first."""
+    sources: dict[str, str]
+    """Where the figures are from, by what they are about: ``architecture``, ``parameters``, ``licence``, ``languages``."""
+    note: str = ""
+    """What a user should know, in one sentence."""
+
+
+def load(directory: Path | None = None) -> Mapping[str, LanguageModel]:
+    """The catalogue by id, with the entries of a client's folder laid over it.
+
+    Raises:
+        BadInputError: A file says what no entry can say; the message names the file and the key.
+    """
+    found: dict[str, LanguageModel] = dict(_own())
+    overlay = directory / OVERLAY if directory else None
+    if overlay and overlay.is_file():
+        for name, entry in _document(overlay).items():
+            below = _entries()[name][1] if name in _entries() else {}
+            found[name] = _validated(overlay, name, _merged(below, entry))
+    return found
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value) if nested else value
+    return merged
+
+
+@cache
+def _own() -> Mapping[str, LanguageModel]:
+    return {name: _validated(path, name, entry) for name, (path, entry) in _entries().items()}
+
+
+@cache
+def _entries() -> Mapping[str, tuple[Path, Mapping[str, Any]]]:
+    found: dict[str, tuple[Path, Mapping[str, Any]]] = {}
+    for path in sorted(_FOLDER.glob("*.yml")):
+        for name, entry in _document(path).items():
+            if name in found:
+                raise _bad(path, f"{name}: stands in {found[name][0].name} too")
+            found[name] = (path, entry)
+    return found
+
+
+def _document(path: Path) -> Mapping[str, Mapping[str, Any]]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise _bad(path, str(error)) from error
+    if not isinstance(document, dict) or not all(isinstance(entry, dict) for entry in document.values()):
+        raise _bad(path, "an entry is not a mapping")
+    return document
+
+
+def _validated(path: Path, name: str, entry: Mapping[str, Any]) -> LanguageModel:
+    try:
+        return LanguageModel.model_validate({"id": name, **entry})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, (name, *first["loc"])))
+        raise _bad(path, f"{key}: {first['msg']}") from error
+
+
+def _bad(path: Path, answer: str) -> BadInputError:
+    return BadInputError(
+        f"{path} is no catalogue of language models",
+        doing="reading the catalogue",
+        where=str(path),
+        answer=answer,
+        remedy="docs/models.md says what an entry holds.",
+    )
