@@ -30,7 +30,7 @@ from freehold.lab.api.certificate import ensure_certificate
 from freehold.lab.machine import mirror, smallstorage, templates
 from freehold.lab.machine.lxc import LxcBackend
 from freehold.lab.machine.network import MIRROR_PORT, host_nameservers
-from freehold.lab.machine.node import GPUS, NAME, LabNode
+from freehold.lab.machine.node import NAME, LabNode, gpus
 from freehold.lab.machine.paths import LabPaths
 from freehold.lab.machine.rootfs import NODE_IDS
 from freehold.lab.machine.setup import LabSettings, Say, bring_up, check_host, remove, take_down
@@ -306,7 +306,7 @@ def lab_state(paths: LabPaths, settings: LabSettings) -> LabState:
             address=str(network.node_address),
             dns=host_nameservers(),
             interfaces=(bridge,),
-            pci=GPUS,
+            pci=gpus(),
         ),
         appliances=[
             Appliance(

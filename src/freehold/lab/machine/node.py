@@ -26,21 +26,32 @@ NVIDIA_COMMANDS = ("nvidia-modprobe", "nvidia-smi")
 LIBRARY = "/opt/freehold-lab"
 HOST_DEVICES = (Path("/dev/fuse"), Path("/dev/net/tun"))
 """Devices of the host that the node has too, as a real node does; both are safe in the hands of a container."""
-GPUS = tuple(
-    {
-        "id": f"0000:0{bus}:00.0",
-        "class": "0x030000",
-        "vendor": "0x10de",
-        "device": "0x2684",
-        "vendor_name": "NVIDIA Corporation",
-        "device_name": "AD102 [GeForce RTX 4090]",
-        "subsystem_vendor": "0x10de",
-        "subsystem_device": "0x167c",
-        "iommugroup": -1,
-    }
-    for bus in (1, 2)
-)
-"""What ``GET /nodes/pve/hardware/pci`` lists: stand-ins whose device nodes are the null device."""
+GPU_DRIVER = "580.105.08"
+"""Version of the driver that the stand-ins of GPUs speak of."""
+CHIPS = {"2684": "AD102 [GeForce RTX 4090]", "2204": "GA102 [GeForce RTX 3090]"}
+
+
+def gpus() -> tuple[dict[str, str | int], ...]:
+    """What ``GET /nodes/pve/hardware/pci`` lists: stand-ins of GPUs, whose device nodes are harmless devices.
+
+    As they are when the lab starts; ``freehold-lab-gpus`` on the node lets two of them change places.
+    """
+    table = (package_files("freehold.lab.machine") / "node_files/gpus_standin.txt").read_text("utf-8")
+    rows = [line.split(maxsplit=7) for line in table.splitlines() if not line.startswith("#")]
+    return tuple(
+        {
+            "id": address,
+            "class": "0x030000",
+            "vendor": "0x10de",
+            "device": f"0x{chip}",
+            "vendor_name": "NVIDIA Corporation",
+            "device_name": CHIPS[chip],
+            "subsystem_vendor": "0x10de",
+            "subsystem_device": "0x167c",
+            "iommugroup": int(group),
+        }
+        for _, address, _, chip, _, _, group, _ in rows
+    )
 
 
 class LabNode:
@@ -133,15 +144,18 @@ class LabNode:
         """Put the stand-ins and the API's certificate in place; a newer Freehold brings newer ones."""
         certificate = self.paths.certificate.read_text("ascii")
         source = package_files("freehold.lab.machine") / "node_files"
-        for name in ("pve_cli_standin.py", "nvidia_standin.sh"):
+        for name in ("pve_cli_standin.py", "nvidia_standin.sh", "gpus_standin.sh"):
             files.write(f"{LIBRARY}/{name}", (source / name).read_text("utf-8"), 0o755)
         for command in COMMANDS:
             files.link(f"/usr/bin/{command}", f"{LIBRARY}/pve_cli_standin.py")
         for command in NVIDIA_COMMANDS:
             files.link(f"/usr/bin/{command}", f"{LIBRARY}/nvidia_standin.sh")
-        unit = "pve-guests.service"
-        files.write(f"/etc/systemd/system/{unit}", (source / unit).read_text("utf-8"))
-        files.link(f"/etc/systemd/system/multi-user.target.wants/{unit}", f"/etc/systemd/system/{unit}")
+        files.write(f"{LIBRARY}/gpus", (source / "gpus_standin.txt").read_text("utf-8"))
+        files.write(f"{LIBRARY}/driver", f"{GPU_DRIVER}\n")
+        files.link("/usr/bin/freehold-lab-gpus", f"{LIBRARY}/gpus_standin.sh")
+        for unit in ("pve-guests.service", "freehold-lab-gpus.service"):
+            files.write(f"/etc/systemd/system/{unit}", (source / unit).read_text("utf-8"))
+            files.link(f"/etc/systemd/system/multi-user.target.wants/{unit}", f"/etc/systemd/system/{unit}")
         for path in (
             f"/etc/pve/nodes/{NAME}/pve-ssl.pem",
             "/etc/pve/local/pve-ssl.pem",

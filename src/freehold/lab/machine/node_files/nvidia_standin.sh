@@ -1,20 +1,43 @@
 #!/bin/sh
 # Stand-in of nvidia-modprobe and nvidia-smi on the node of Freehold's lab: device nodes that can be opened, no GPU.
-# Like the real ones they make /dev/nvidia*; these are the null device (1:3), bound because an id-mapped node may not
-# make device nodes. They prove passthrough (right container, right owner), not CUDA.
+# Like the real ones they make /dev/nvidia*; behind these is a harmless device such as the null device (1:3), bound because
+# an id-mapped node may not make device nodes. They prove passthrough (right container, right owner), not CUDA.
+# Which GPUs there are stands in a table, see gpus_standin.sh.
 set -eu
+table=/opt/freehold-lab/gpus
 
-make_node() {
+make_node() { # PATH [DEVICE]
     [ -c "$1" ] && return 0
     : > "$1"
-    mount --bind /dev/null "$1"
+    mount --bind "${2:-/dev/null}" "$1"
 }
 
 gpu() {
-    case "$1" in
-        0 | 1) make_node "/dev/nvidia$1" && make_node /dev/nvidiactl ;;
-        *) echo "$0: no GPU with minor number $1" >&2 && exit 1 ;;
-    esac
+    device=$(awk -v minor="$1" '!/^#/ && $1 == minor { print $5 }' "$table")
+    [ -n "$device" ] || { echo "$0: no GPU with minor number $1" >&2 && exit 1; }
+    make_node "/dev/nvidia$1" "$device" && make_node /dev/nvidiactl
+}
+
+by_address() { grep -v '^#' "$table" | sort -k 2b,2b; }
+
+name='function name(  word, n) { word = $8; for (n = 9; n <= NF; n++) word = word " " $n; return word }'
+
+query() { # FIELDS: idle for ever, since nothing computes on them
+    by_address | awk -v fields="$1" -v driver="$(cat /opt/freehold-lab/driver)" "$name"'
+        BEGIN {
+            many = split(fields, field, ",")
+            value["driver_version"] = driver; value["utilization.gpu"] = 0; value["memory.used"] = 1
+            value["temperature.gpu"] = 35; value["power.draw"] = "12.00"; value["compute_mode"] = "Default"
+        }
+        {
+            value["index"] = NR - 1; value["pci.bus_id"] = "0000" toupper($2); value["uuid"] = $3; value["memory.total"] = $6
+            value["memory.free"] = $6 - 1; value["name"] = name(); out = ""
+            for (n = 1; n <= many; n++) {
+                if (!(field[n] in value)) { printf "Field \"%s\" is not a valid field to query.\n\n", field[n]; exit 2 }
+                out = out (n > 1 ? ", " : "") value[field[n]]
+            }
+            print out
+        }'
 }
 
 case "$(basename "$0")" in
@@ -36,19 +59,22 @@ case "$(basename "$0")" in
         done
         ;;
     nvidia-smi)
-        gpu 0
-        gpu 1
+        for minor in $(by_address | cut -d ' ' -f 1); do gpu "$minor"; done
+        fields= format=
+        for word in "$@"; do
+            case "$word" in
+                --query-gpu=*) fields=${word#*=} ;;
+                --format=*) format=${word#*=} ;;
+            esac
+        done
         case "$*" in
-            -L)
-                echo "GPU 0: NVIDIA GeForce RTX 4090 (UUID: GPU-00000000-0000-4000-8000-000000000000)"
-                echo "GPU 1: NVIDIA GeForce RTX 4090 (UUID: GPU-00000000-0000-4000-8000-000000000001)"
-                ;;
-            "--format=csv,noheader,nounits --query-gpu=pci.bus_id,name,memory.total,memory.used,utilization.gpu,temperature.gpu,power.draw")
-                # Idle for ever, since nothing computes on them.
-                echo "00000000:01:00.0, NVIDIA GeForce RTX 4090, 24564, 1, 0, 35, 12.00"
-                echo "00000000:02:00.0, NVIDIA GeForce RTX 4090, 24564, 1, 0, 35, 12.00"
-                ;;
-            *) echo "freehold lab: stand-in of nvidia-smi; it knows -L and the query for figures only" >&2 && exit 1 ;;
+            -L) by_address | awk "$name"'{ printf "GPU %d: %s (UUID: %s)\n", NR - 1, name(), $3 }' ;;
+            *) if [ $# -eq 2 ] && [ "$format" = csv,noheader,nounits ] && [ -n "$fields" ]; then
+                   query "$fields"
+               else
+                   echo "freehold lab: stand-in of nvidia-smi; it knows -L and --query-gpu=... --format=csv,noheader,nounits only" >&2
+                   exit 1
+               fi ;;
         esac
         ;;
 esac
