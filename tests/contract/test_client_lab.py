@@ -234,7 +234,7 @@ def test_a_container_is_made_changed_grown_and_destroyed(
                 VolumeSpec(path="/data", storage="guests", size=2),
                 VolumeSpec(path="/more", storage="guests", size=1),
             ),
-            "mounts": (BindMount(path="/models", source="/srv/models"),),
+            "mounts": (BindMount(path="/models", source="/srv/models", read_only=True),),
             "devices": (DeviceSpec(path="/dev/nvidia0", gid=2107, mode="0660"),),
             "features": {"nesting": "1", "keyctl": "1"},
         }
@@ -248,6 +248,7 @@ def test_a_container_is_made_changed_grown_and_destroyed(
     assert config["dev0"] == "/dev/nvidia0,gid=2107,mode=0660"
     assert "size=3G" in config["rootfs"]
     assert "size=2G" in config["mp0"]
+    assert config["mp2"] == "/srv/models,mp=/models,ro=1"
 
     third = second.model_copy(update={"devices": (), "mounts": (), "features": {"nesting": "1"}})
     up(client, third, root=root)

@@ -48,7 +48,9 @@ def specs_of(draw: st.DrawFn, number: int) -> ContainerSpec:
             VolumeSpec(path=path, storage="guests", size=draw(st.integers(1, 4)), backup=draw(st.booleans()))
             for path in paths[:cut]
         ),
-        mounts=tuple(BindMount(path=path, source=f"/tank{path}") for path in paths[cut:]),
+        mounts=tuple(
+            BindMount(path=path, source=f"/tank{path}", read_only=draw(st.booleans())) for path in paths[cut:]
+        ),
         devices=tuple(
             DeviceSpec(
                 path=path,

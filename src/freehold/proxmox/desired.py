@@ -119,7 +119,8 @@ def volume(spec: VolumeSpec, observed: Mapping[str, str] | None = None) -> dict[
 
 def bind(mount: BindMount, observed: Mapping[str, str] | None = None) -> dict[str, str]:
     """``mp[n]`` with a directory of the node."""
-    return {**(observed or {}), "volume": mount.source, "mp": mount.path}
+    kept = {key: value for key, value in (observed or {}).items() if key != "ro"}
+    return {**kept, "volume": mount.source, "mp": mount.path, **({"ro": "1"} if mount.read_only else {})}
 
 
 def same_mount(one: Mapping[str, str], other: Mapping[str, str]) -> bool:

@@ -48,6 +48,8 @@ class BindMount(_Value):
 
     path: str
     source: str
+    read_only: bool = False
+    """``ro=1``."""
 
 
 class DeviceSpec(_Value):

@@ -161,6 +161,26 @@ def test_a_number_that_waits_for_its_removal_is_not_given_away() -> None:
     assert root.root_steps[0].options == {"mp2": "/tank/new,mp=/new"}
 
 
+@pytest.mark.parametrize(
+    ("before", "read_only", "after"),
+    [
+        ("/tank,mp=/models", True, "/tank,mp=/models,ro=1"),
+        ("/tank,mp=/models,ro=1", False, "/tank,mp=/models"),
+    ],
+)
+def test_a_directory_that_is_bound_can_become_read_only_and_back(
+    before: str, read_only: bool, after: str
+) -> None:
+    spec = SPEC.model_copy(
+        update={"mounts": (BindMount(path="/models", source="/tank", read_only=read_only),)}
+    )
+    found = guest({"mp1": before})
+    (change,) = [change for change in planned(spec, found).changes if change.phase is Phase.ROOT]
+    assert change.root_steps[0].options == {"mp1": after}
+    assert change.effect is Effect.RESTART
+    assert planned(spec, guest({"mp1": after})).empty
+
+
 def test_nesting_alone_is_the_tokens_other_features_are_roots() -> None:
     nesting = planned(SPEC, guest({"features": ""})).changes[0]
     assert nesting.calls[0].params["features"] == "nesting=1"
