@@ -35,7 +35,7 @@ def test_everything_in_the_lock_belongs_to_a_service() -> None:
     assert set(LOCK) - used <= DEPLOYED
 
 
-DEPLOYED = {"base", "nvidia-gpu-exporter", "template-debian-12", "template-debian-13"}
+DEPLOYED = {"base", "nvidia-driver", "template-debian-12", "template-debian-13"}
 """What deploys install, or containers are made from."""
 
 
