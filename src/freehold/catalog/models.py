@@ -108,6 +108,10 @@ class Architecture(_Entry):
     window: Annotated[int, Field(gt=0)] | None = None
     """Tokens of a sliding window."""
     latent: LatentAttention | None = None
+    state_bytes: Annotated[int, Field(gt=0)] | None = None
+    """Bytes that the other layers (Mamba, gated delta networks) keep of one conversation, all of them together. For Qwen 3.5
+    that is, per such layer, ``linear_num_value_heads x linear_key_head_dim x linear_value_head_dim x 4`` and
+    ``(2 x linear_num_key_heads x linear_key_head_dim + linear_num_value_heads x linear_value_head_dim) x 3 x 4``."""
 
 
 class Parameters(_Entry):
