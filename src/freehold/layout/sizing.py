@@ -124,7 +124,7 @@ def size_together(wanted: Sequence[tuple[LanguageModel, str, Demand]], cards: Se
         for n in places:
             sums[n] = _added(sums[n], one)
     fits = all(sizing.fits for sizing in sizings) and all(gpu.total <= gpu.memory for gpu in sums)
-    advice = ()
+    advice: tuple[str, ...] = ()
     if all(sizing.fits for sizing in sizings) and not fits:
         advice = (
             "each fits alone, but not all of them at once: let Ollama hold fewer at a time, or give it another GPU",
