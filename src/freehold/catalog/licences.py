@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from freehold.errors import FreeholdError
 
@@ -40,6 +40,13 @@ class RegionLimit(Clause):
     """Countries (ISO 3166-1 alpha-2), or ``EU``."""
 
 
+class Condition(Clause):
+    """A limit that a stack file says too little of: it is shown, and not judged."""
+
+    customers: bool = False
+    """Whether it matters only where the stack is offered to customers."""
+
+
 class Licence(BaseModel):
     """One licence. What is left out is unknown, except for limits: what has none has no such limit."""
 
@@ -63,10 +70,18 @@ class Licence(BaseModel):
     """The clause that forbids offering it to customers as a service."""
     rebranding: UserLimit | None = None
     """The clause that forbids removing the maker's name."""
+    conditions: tuple[Condition, ...] = ()
+    """Limits that a person has to judge."""
     attribution: str = ""
-    """What must be shown to users, word for word."""
+    """What must be shown to those to whom it is offered, word for word."""
     source: str
     """Who read the text, where, and when."""
+
+    @model_validator(mode="after")
+    def _says_what_forbids(self) -> Self:
+        if (self.commercial is False) != (self.not_commercial is not None):
+            raise ValueError("commercial: false and not_commercial belong together")
+        return self
 
 
 @cache
