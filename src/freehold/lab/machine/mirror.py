@@ -3,7 +3,8 @@
 ``/`` lists the wheels of the host's own pip ``find-links`` in the form that ``pip --find-links`` reads, and
 ``/templates/`` holds the templates, for ``download-url``; ``/models/`` holds the tiny language model, and
 ``/standins/`` what stands in for upstream's archives; ``/versions.yml`` is the lock of it for clients of the lab. ``/v2/``
-is the API of a container registry for the stand-ins that are images.
+is the API of a container registry for the stand-ins that are images. ``/hub/`` is a stand-in of the Hugging Face hub that
+has the tiny language model as the repository `TINY`.
 """
 
 from __future__ import annotations
@@ -18,11 +19,21 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from freehold.lab import standins
+from freehold.lab.hub_standin import Hub, publish
 from freehold.lab.machine.commands import SYSTEM_PATH
 from freehold.lab.machine.network import MIRROR_PORT, LabNetwork
 from freehold.lab.machine.paths import LabPaths
 from freehold.lab.tiny_gguf import write_tiny_gguf
 from freehold.lab.tiny_model import write_tiny_model
+
+TINY = "freehold-lab/tiny"
+"""Repository of the tiny language model."""
+_HUB = "/hub"
+_README = b"""---
+license: apache-2.0
+---
+Stand-in: the tiny language model of Freehold's lab. It answers everything with one sentence and knows nothing.
+"""
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -30,6 +41,22 @@ class Quiet(SimpleHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base class's
         """Say nothing."""
+
+    def do_GET(self) -> None:
+        """A file, or an answer of the hub."""
+        if not self._of_hub():
+            super().do_GET()
+
+    def do_HEAD(self) -> None:
+        """The headers of a file, or of an answer of the hub."""
+        if not self._of_hub():
+            super().do_HEAD()
+
+    def _of_hub(self) -> bool:
+        if not self.path.startswith(f"{_HUB}/"):
+            return False
+        Hub(Path(self.directory) / "hub", _HUB).answer(self)
+        return True
 
     def translate_path(self, path: str) -> str:
         """The file at an address; what a registry serves lies in the folder of its stand-in."""
@@ -78,6 +105,8 @@ def fill(paths: LabPaths, network: LabNetwork) -> None:
                 link.symlink_to(wheel)
     write_tiny_model(paths.www / "models" / "tiny")
     write_tiny_gguf(paths.www / "models" / "tiny-gguf")
+    tiny = {path.name: path.read_bytes() for path in (paths.www / "models" / "tiny").iterdir()}
+    publish(paths.www / "hub", TINY, {**tiny, "README.md": _README})
 
 
 def find_links() -> list[Path]:
