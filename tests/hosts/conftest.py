@@ -76,9 +76,9 @@ def machine() -> Callable[[str], Machine]:
 
 
 @pytest.fixture
-def service(request: pytest.FixtureRequest, layout: Layout) -> ServicePlacement:
-    """The service that the test module is about."""
-    return layout.service(request.module.__name__.rsplit(".", 1)[-1].removeprefix("test_"))
+def service(request: pytest.FixtureRequest, layout: Layout, this_host: Host) -> ServicePlacement:
+    """The service that the test module is about, on the host at hand."""
+    return layout.of_role(request.module.__name__.rsplit(".", 1)[-1].removeprefix("test_"), this_host.name)
 
 
 @pytest.fixture

@@ -79,8 +79,8 @@ def keyed(directory: str | None) -> Keyed:
     return secrets.keyed(directory)
 
 
-def service_digest(service: str, directory: str | None) -> str:
-    """The digest of a service as it should be; empty where the inventory is no stack file, so that none matches it.
+def service_digest(role: str, host: str, directory: str | None) -> str:
+    """The digest of the service of a role on a host as it should be; empty where the inventory is no stack file, so that none matches it.
 
     Raises:
         FreeholdError: The secrets that the digest covers cannot be opened.
@@ -89,7 +89,7 @@ def service_digest(service: str, directory: str | None) -> str:
         return ""
     hashed = keyed(directory)
     return digest.service_digest(
-        current.layout.service(service), lambda name: hashed(secrets.value(name, directory))
+        current.layout.of_role(role, host), lambda name: hashed(secrets.value(name, directory))
     )
 
 

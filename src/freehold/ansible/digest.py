@@ -45,7 +45,7 @@ def service_digest(
     """
     variables = json.dumps(service.variables, sort_keys=True, ensure_ascii=False)
     roles, templates = roles or resources.roles(), templates or resources.templates()
-    names = [service.name, *imported(roles / service.name)]
+    names = [service.role, *imported(roles / service.role)]
     parts = {
         "role": {name: _tree(roles / name) for name in names},
         "templates": {name: _tree(templates / name) for name in names},

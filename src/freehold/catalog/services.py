@@ -6,6 +6,7 @@ service needs to know of another are computed from these files and written nowhe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -147,6 +148,8 @@ class ServiceMeta(_Meta):
     title: str
     slot: Annotated[int, Field(ge=0, le=99)]
     """Offset of the service's host in the client's ranges of VMIDs and addresses; unique, so that adding a service moves no host."""
+    instances: Annotated[int, Field(ge=1, le=5)] = 1
+    """How many of it a client may have side by side (``vllm``, ``vllm-2``); they take the slots that follow."""
     os: Literal["debian-12", "debian-13"]
     resources: Resources
     artifacts: tuple[str, ...] = ()
@@ -159,8 +162,9 @@ class ServiceMeta(_Meta):
     """Whether this is an inference service with an OpenAI-compatible API at the port ``http``, behind the secret ``api_key``
     where it has one of that name."""
     models: str | None = None
-    """Which language models the engine serves: an expression over ``settings`` that gives a list of mappings with ``name``
-    (as callers write it) and ``kind`` (``chat`` or ``embedding``; ``chat`` where it is left out)."""
+    """Which language models the engine serves: an expression over ``settings`` and ``serving`` that gives a list of mappings
+    with ``name`` (as callers write it), ``served`` (its name at the engine, where that is another) and ``kind`` (``chat`` or
+    ``embedding``; ``chat`` where it is left out)."""
     ports: dict[str, Port] = {}
     routes: tuple[Route, ...] = ()
     health: Health | None = None
@@ -196,10 +200,24 @@ def load(roles: Path | None = None) -> dict[str, ServiceMeta]:
         if meta.name != path.parents[1].name:
             raise _bad(path, f'the name "{meta.name}" is not that of the role\'s folder')
         for other in found.values():
-            if other.slot == meta.slot:
+            if other.slot < meta.slot + meta.instances and meta.slot < other.slot + other.instances:
                 raise _bad(path, f'the slot {meta.slot} is that of the service "{other.name}" too')
         found[meta.name] = meta
     return found
+
+
+def role_of(service: str, catalog: Mapping[str, ServiceMeta]) -> str | None:
+    """The role of a service of a stack: ``vllm-2`` is a second one of ``vllm``; none where no role provides it."""
+    if service in catalog:
+        return service
+    base, _, number = service.rpartition("-")
+    known = base in catalog and number in {str(n) for n in range(2, catalog[base].instances + 1)}
+    return base if known else None
+
+
+def slot_of(service: str, meta: ServiceMeta) -> int:
+    """Offset of the service's host in the client's ranges of VMIDs and addresses."""
+    return meta.slot + (0 if service == meta.name else int(service.rpartition("-")[2]) - 1)
 
 
 def _bad(path: Path, answer: str) -> FreeholdError:

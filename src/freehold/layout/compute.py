@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Interface
 from pathlib import Path
+from typing import Literal
 
+from freehold.catalog import models as models_of
 from freehold.catalog import services as catalog_of
 from freehold.catalog import versions
 from freehold.catalog.services import ServiceMeta, UnknownServiceError
 from freehold.errors import FreeholdError
-from freehold.layout import gpus, network, people, placement, settings
+from freehold.layout import gpus, models, network, people, placement, settings
 from freehold.layout.gpus import NodeGpu
-from freehold.layout.placement import GATEWAY, Seat
+from freehold.layout.placement import GATEWAY, WEIGHTS, Seat
 from freehold.layout.types import (
+    AssignedGpu,
     Host,
     Layout,
     Mount,
     NodeAccess,
     RouteTarget,
+    ServedModel,
     Volume,
 )
-from freehold.layout.wiring import Wiring
+from freehold.layout.wiring import Wiring, own_settings
 from freehold.schema import neighbours
 from freehold.schema.load import LoadedStack, load_stack
 from freehold.schema.problems import Origins, Problem, StackError, nearest
@@ -81,7 +85,11 @@ def compute(
     names = placement.chosen(stack, catalog, problems)
     seats = placement.seats(stack, names, catalog, problems)
     given = gpus.assign(stack, seats, problems)
-    options = {name: settings.short_options(name, catalog_of.argument_specs(name, roles)) for name in names}
+    assigned = {name: [gpu for _, gpu in each] for name, each in given.items()}
+    options = {
+        seat.name: settings.short_options(seat.role, catalog_of.argument_specs(seat.role, roles))
+        for seat in seats
+    }
     problems += network.check(stack, seats)
     problems += people.check(stack)
     problems += _mounts(seats)
@@ -90,10 +98,14 @@ def compute(
         problems += settings.check(stack.services[name] or {}, options[name], ("services", name))
     _raise(problems, origins)
 
-    hosts = [_host(stack, seat, seats, given.get(seat.name, [])) for seat in seats]
+    own = {seat.name: own_settings(stack, seat, assigned) for seat in seats}
+    language_models = models_of.load(directory) if stack.models else {}
+    serving = models.serve(stack, language_models, seats, assigned, own, problems)
+    _raise(problems, origins)
+    hosts = [_host(stack, seat, seats, given.get(seat.name, []), serving) for seat in seats]
     routes = _routes(stack, seats) if GATEWAY in names else []
     lock = versions.load(directory)
-    placed = Wiring(stack, catalog, seats, given, options, routes, lock).services(problems)
+    placed = Wiring(stack, catalog, seats, assigned, serving, own, options, routes, lock).services(problems)
     _raise(problems, origins)
     kept = _kept(only, names, catalog)
     return Layout(
@@ -110,6 +122,7 @@ def compute(
             if service.name in kept
         ),
         routes=tuple(route for route in routes if route.service in kept),
+        models=tuple(model for name in sorted(serving.keys() & kept) for model in serving[name]),
         admins=network.admins(stack),
         monitor=next((host.address for host in hosts if host.name == network.MONITOR), None),
         users=stack.users,
@@ -147,7 +160,13 @@ def services_of(only: str) -> list[str]:
     return [name.strip() for name in only.split(",") if name.strip()]
 
 
-def _host(stack: Stack, seat: Seat, seats: Sequence[Seat], given: list[NodeGpu]) -> Host:
+def _host(
+    stack: Stack,
+    seat: Seat,
+    seats: Sequence[Seat],
+    given: list[tuple[NodeGpu, AssignedGpu]],
+    serving: Mapping[str, Sequence[ServedModel]],
+) -> Host:
     resources, override = seat.meta.resources, seat.override
     return Host(
         name=seat.name,
@@ -172,13 +191,34 @@ def _host(stack: Stack, seat: Seat, seats: Sequence[Seat], given: list[NodeGpu])
             for data in seat.meta.data
             if data.size
         ),
+        gpus=tuple(gpu for _, gpu in given),
         devices=gpus.devices(given),
-        mounts=tuple(
-            Mount(path=path, source=str(source)) for path, source in sorted(override.mounts.items())
+        mounts=(
+            *_weights(stack, seat, seats, serving),
+            *(Mount(path=path, source=str(source)) for path, source in sorted(override.mounts.items())),
         ),
         start_order=seat.start_order,
         rules=network.rules(stack, seat, seats),
     )
+
+
+def _weights(
+    stack: Stack, seat: Seat, seats: Sequence[Seat], serving: Mapping[str, Sequence[ServedModel]]
+) -> Iterator[Mount]:
+    """The weights of the node: to be written by the service that keeps them, to be read by engines."""
+    source = weights_directory(stack, seat.node)
+    keeper = any(other.role == WEIGHTS and other.node == seat.node for other in seats)
+    if models.MODELS in seat.override.mounts:
+        return
+    if seat.role == WEIGHTS:
+        yield Mount(path=models.MODELS, source=source)
+    elif keeper and any(model.path for model in serving.get(seat.name, ())):
+        yield Mount(path=models.MODELS, source=source, read_only=True)
+
+
+def weights_directory(stack: Stack, node: str) -> str:
+    """The client's directory for weights on a node."""
+    return str(stack.nodes.get(node, Node()).weights / stack.client)
 
 
 def _mounts(seats: Sequence[Seat]) -> list[Problem]:
@@ -208,7 +248,7 @@ def _systems(seats: Sequence[Seat], roles: Path | None) -> list[Problem]:
             allowed=", ".join(allowed),
         )
         for seat in seats
-        if seat.override.os and seat.os not in (allowed := catalog_of.systems(seat.name, roles))
+        if seat.override.os and seat.os not in (allowed := catalog_of.systems(seat.role, roles))
     ]
 
 
@@ -257,10 +297,17 @@ def _nodes(stack: Stack, directory: Path) -> tuple[NodeAccess, ...]:
             ssh_key=_text(_path(directory, node.ssh_key)),
             host_key=node.host_key,
             known_hosts=_text(_path(directory, node.known_hosts)),
-            gpus=tuple(gpus.full_pci(gpu.pci) for gpu in node.gpus if gpu.vendor == "nvidia"),
+            gpus=tuple(gpus.full_pci(gpu.pci) for gpu in node.gpus if gpu.vendor == "nvidia" and gpu.pci),
+            driver=node.driver or _driver(node),
+            weights=weights_directory(stack, name),
         )
         for name, node in sorted(nodes.items())
     )
+
+
+def _driver(node: Node) -> Literal["managed", "administrator"]:
+    ours = node.address and any(gpu.vendor == "nvidia" for gpu in node.gpus)
+    return "managed" if ours else "administrator"
 
 
 def _path(directory: Path, path: Path | None) -> Path | None:

@@ -1,20 +1,24 @@
-"""GPUs of nodes and the device nodes that a host with a GPU gets (Proxmox VE ``devN``).
+"""GPUs of nodes, the hosts that get them, and the device nodes that come with them (Proxmox VE ``devN``).
 
 Each container gets the device nodes of its own GPUs and no others, owned by the group ``gpu`` inside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from freehold.catalog import gpus as catalog
 from freehold.layout.placement import Seat
-from freehold.layout.types import Device
-from freehold.schema.problems import KeyPath, Problem
-from freehold.schema.stack import Gpu, Stack
+from freehold.layout.types import AssignedGpu, Device
+from freehold.schema.problems import KeyPath, Problem, nearest
+from freehold.schema.stack import Gpu, GpuShare, Stack
 
 GPU_GID = 2107
 """Group ``gpu`` in every container: one number of our own, since render groups differ between distributions."""
+
+OLLAMA = "ollama"
+"""The engine that ``gpu_layout: ollama-only`` is about."""
 
 _FIRST_RENDER_NODE = 128
 _SHARED = {
@@ -26,11 +30,39 @@ _SHARED = {
 
 @dataclass(frozen=True)
 class NodeGpu:
-    """One GPU of a node with its device node."""
+    """One GPU of a node with its device node, as far as the stack file tells."""
 
     gpu: Gpu
     device: str
     key: KeyPath
+
+    @property
+    def name(self) -> str:
+        """PCI address with domain and function, or UUID where the stack names it by that alone."""
+        return full_pci(self.gpu.pci) if self.gpu.pci else str(self.gpu.uuid)
+
+    def assigned(self, share: float = 1.0) -> AssignedGpu:
+        """The GPU as a host gets it."""
+        card = catalog.load().get(self.gpu.card or "")
+        return AssignedGpu(
+            key=self.name,
+            pci=full_pci(self.gpu.pci) if self.gpu.pci else None,
+            uuid=self.gpu.uuid,
+            vendor=self.gpu.vendor,
+            card=self.gpu.card,
+            memory=self.gpu.memory or (card.memory if card else None),
+            share=share,
+        )
+
+
+@dataclass(frozen=True)
+class _Taker:
+    """A host that is given a GPU, and where that is written."""
+
+    host: str
+    key: KeyPath
+    wanted: str | int
+    share: float
 
 
 def full_pci(address: str) -> str:
@@ -54,18 +86,22 @@ def of_node(stack: Stack, node: str) -> list[NodeGpu]:
     return found
 
 
-def assign(stack: Stack, seats: Iterable[Seat], problems: list[Problem]) -> dict[str, list[NodeGpu]]:
-    """The GPUs of each host; what does not exist or is given twice is added to ``problems``."""
-    problems += _twice_in_a_node(stack)
-    owners: dict[tuple[str, str], str] = {}
-    given: dict[str, list[NodeGpu]] = {}
+def assign(
+    stack: Stack, seats: Sequence[Seat], problems: list[Problem]
+) -> dict[str, list[tuple[NodeGpu, AssignedGpu]]]:
+    """The GPUs of each host; what does not exist, or is given twice without shares, is added to ``problems``."""
+    problems += _wrong_in_a_node(stack)
+    layout = _of_layout(stack, seats, problems)
+    given: dict[str, list[tuple[NodeGpu, AssignedGpu]]] = {}
+    owners: dict[tuple[str, str], list[_Taker]] = {}
     for seat in seats:
         gpus = of_node(stack, seat.node)
-        for position, wanted in enumerate(seat.override.gpus):
+        for position, entry in enumerate(seat.override.gpus or layout.get(seat.name, ())):
             key = ("hosts", seat.name, "gpus", position)
+            wanted, share = (entry.gpu, entry.share) if isinstance(entry, GpuShare) else (entry, 1.0)
             found = _find(gpus, wanted)
             if found is None:
-                known = ", ".join(f"{n} ({full_pci(each.gpu.pci)})" for n, each in enumerate(gpus))
+                known = ", ".join(f"{n} ({each.name})" for n, each in enumerate(gpus))
                 problems.append(
                     Problem(
                         key,
@@ -75,35 +111,110 @@ def assign(stack: Stack, seats: Iterable[Seat], problems: list[Problem]) -> dict
                     )
                 )
                 continue
-            owner = owners.setdefault((seat.node, found.device), seat.name)
-            if owner != seat.name or found in given.get(seat.name, []):
-                problems.append(
-                    Problem(key, f'this GPU is given twice: the host "{owner}" has it already', found=wanted)
-                )
-                continue
-            given.setdefault(seat.name, []).append(found)
+            given.setdefault(seat.name, []).append((found, found.assigned(share)))
+            owners.setdefault((seat.node, found.device), []).append(_Taker(seat.name, key, wanted, share))
+    problems += _given_too_often(owners)
     return given
+
+
+def _of_layout(
+    stack: Stack, seats: Iterable[Seat], problems: list[Problem]
+) -> Mapping[str, tuple[str | int | GpuShare, ...]]:
+    """What ``gpu_layout`` gives to hosts that name no GPUs, by host."""
+    engines = sorted(
+        (seat for seat in seats if seat.meta.engine), key=lambda seat: (seat.meta.slot, seat.name)
+    )
+    if stack.gpu_layout == "ollama-only":
+        others = [seat.name for seat in engines if seat.role != OLLAMA]
+        if others or not engines:
+            problems.append(
+                Problem(
+                    ("gpu_layout",),
+                    f'gives all GPUs to Ollama, beside which there is "{others[0]}"'
+                    if others
+                    else "gives all GPUs to Ollama, which is not among the services",
+                    found=stack.gpu_layout,
+                    allowed="ollama alone under services, or another layout",
+                )
+            )
+        engines = engines[:1]
+    given: dict[str, tuple[str | int | GpuShare, ...]] = {}
+    for node in dict.fromkeys(seat.node for seat in engines):
+        here = [seat for seat in engines if seat.node == node]
+        positions = range(len(of_node(stack, node)))
+        if stack.gpu_layout in {"one-big", "ollama-only"}:
+            given[here[0].name] = tuple(positions)
+        elif stack.gpu_layout == "one-each":
+            given |= {seat.name: (position,) for seat, position in zip(here, positions, strict=False)}
+    return given
+
+
+def _given_too_often(
+    owners: Mapping[tuple[str, str], list[_Taker]],
+) -> Iterator[Problem]:
+    for takers in owners.values():
+        if len(takers) == 1:
+            continue
+        total = round(sum(taker.share for taker in takers), 6)
+        first, last = takers[0], takers[-1]
+        if len({taker.host for taker in takers}) < len(takers):
+            yield Problem(
+                last.key, f'this GPU is given twice: the host "{last.host}" has it already', found=last.wanted
+            )
+        elif total > 1:
+            yield Problem(
+                last.key,
+                f'this GPU is given twice: the host "{first.host}" has it already, and the shares add up to {total:g}',
+                found=last.wanted,
+                allowed="another GPU, or shares of at most 1 together in all hosts that get it: {gpu: 0, share: 0.5}",
+            )
 
 
 def _find(gpus: list[NodeGpu], wanted: str | int) -> NodeGpu | None:
     if isinstance(wanted, int) or wanted.isdecimal():
         return gpus[int(wanted)] if 0 <= int(wanted) < len(gpus) else None
-    return next((each for each in gpus if full_pci(each.gpu.pci) == full_pci(wanted.lower())), None)
+    if wanted.startswith("GPU-"):
+        return next((each for each in gpus if each.gpu.uuid == wanted), None)
+    return next(
+        (each for each in gpus if each.gpu.pci and full_pci(each.gpu.pci) == full_pci(wanted.lower())), None
+    )
 
 
-def _twice_in_a_node(stack: Stack) -> Iterable[Problem]:
+def _wrong_in_a_node(stack: Stack) -> Iterator[Problem]:
     for node in stack.nodes:
         seen: set[str] = set()
         for each in of_node(stack, node):
-            for name, text in (("pci", full_pci(each.gpu.pci)), ("minor", each.device)):
-                if text in seen:
+            names = (("pci" if each.gpu.pci else "uuid", each.name), ("uuid", each.gpu.uuid))
+            for name, text in (*dict.fromkeys(names), ("minor", each.device)):
+                if text and text in seen:
                     yield Problem((*each.key, name), f'is listed twice in the node "{node}"', found=text)
-                seen.add(text)
+                seen.add(str(text))
+            yield from _wrong_card(each)
 
 
-def devices(gpus: Iterable[NodeGpu]) -> tuple[Device, ...]:
+def _wrong_card(each: NodeGpu) -> Iterator[Problem]:
+    name, known = each.gpu.card, catalog.load()
+    if name and name not in known:
+        yield Problem(
+            (*each.key, "card"),
+            "unknown GPU",
+            found=name,
+            nearest=nearest(name, known),
+            allowed=f"{', '.join(sorted(known))}; or leave it out and give its memory in MiB",
+        )
+    elif name and known[name].vendor != each.gpu.vendor:
+        yield Problem(
+            (*each.key, "vendor"),
+            f"is not the maker of {known[name].title}",
+            found=each.gpu.vendor,
+            allowed=known[name].vendor,
+        )
+
+
+def devices(given: Iterable[tuple[NodeGpu, AssignedGpu]]) -> tuple[Device, ...]:
     """The device nodes of a host with these GPUs: each GPU's own, then those that a vendor's driver shares."""
-    gpus = list(gpus)
-    vendors = dict.fromkeys(each.gpu.vendor for each in gpus)
-    paths = [*(each.device for each in gpus), *(path for vendor in vendors for path in _SHARED[vendor])]
-    return tuple(Device(path=path, gid=GPU_GID, mode="0660") for path in paths)
+    found = [each for each, _ in given]
+    own = [Device(path=each.device, gid=GPU_GID, mode="0660", gpu=each.name) for each in found]
+    vendors = dict.fromkeys(each.gpu.vendor for each in found)
+    shared = [path for vendor in vendors for path in _SHARED[vendor]]
+    return (*own, *(Device(path=path, gid=GPU_GID, mode="0660") for path in shared))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 
+from freehold.catalog.services import slot_of
 from freehold.layout.placement import Seat
 from freehold.layout.types import FirewallRule
 from freehold.schema.problems import KeyPath, Problem
@@ -89,7 +90,7 @@ def _outside(stack: Stack, seat: Seat) -> Problem:
         found=str(seat.address),
         allowed=_span(subnet)
         if seat.override.address
-        else f"give network.first: an address of {_span(subnet)} with {seat.meta.slot} more after it",
+        else f"give network.first: an address of {_span(subnet)} with {slot_of(seat.name, seat.meta)} more after it",
     )
 
 
@@ -104,21 +105,23 @@ def admins(stack: Stack) -> tuple[IPv4Network, ...]:
 
 def rules(stack: Stack, seat: Seat, seats: Sequence[Seat]) -> tuple[FirewallRule, ...]:
     """Who may reach which port of a host: SSH from the administrators, the rest as ``meta/service.yml`` says."""
-    addresses = {other.name: IPv4Network(other.address) for other in seats}
+    addresses: dict[str, tuple[IPv4Network, ...]] = {}
+    for other in seats:
+        addresses[other.role] = (*addresses.get(other.role, ()), IPv4Network(other.address))
     dependents = [
-        addresses[other.name] for other in seats if seat.name in {*other.meta.needs, *other.meta.wants}
+        IPv4Network(other.address) for other in seats if seat.role in {*other.meta.needs, *other.meta.wants}
     ]
     groups = {
         "dependents": tuple(dependents),
         "users": stack.network.users or PRIVATE,
         "admins": admins(stack),
-        **{name: (address,) for name, address in addresses.items()},
+        **addresses,
     }
     scraped = {metrics.port for metrics in seat.meta.metrics}
     found = [FirewallRule(port=22, protocol="tcp", sources=admins(stack), comment="SSH for administrators")]
     for name, port in sorted(seat.meta.ports.items()):
         wanted = dict.fromkeys((*port.sources, *([MONITOR] if name in scraped else [])))
-        present = [source for source in wanted if source in groups and source != seat.name]
+        present = [source for source in wanted if source in groups and source != seat.role]
         sources = sorted({network for source in present for network in groups[source]})
         if sources:
             comment = f"{seat.name} {name} for {', '.join(present)}"
@@ -130,7 +133,7 @@ def rules(stack: Stack, seat: Seat, seats: Sequence[Seat]) -> tuple[FirewallRule
             FirewallRule(
                 port=EXPORTER_PORT,
                 protocol="tcp",
-                sources=(addresses[MONITOR],),
+                sources=addresses[MONITOR],
                 comment=f"node exporter for {MONITOR}",
             )
         )

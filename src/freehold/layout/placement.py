@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from ipaddress import IPv4Address
 
-from freehold.catalog.services import ServiceMeta
+from freehold.catalog.services import ServiceMeta, role_of, slot_of
 from freehold.errors import FreeholdError
 from freehold.schema.problems import KeyPath, Problem, nearest
 from freehold.schema.stack import HostOverride, Stack
 
 GATEWAY = "caddy"
 """The service that people come in through: it starts last, when everything it leads to is there."""
+
+WEIGHTS = "weights"
+"""The service that alone may write the weights of language models of its node."""
 
 NODE_RESERVE = 2048
 """MiB of memory that stay with the node itself."""
@@ -30,6 +33,8 @@ _GATEWAY_START = 900
 class Seat:
     """Where one service lives. A host bears the name of its service."""
 
+    name: str
+    """Name of the service and of its host: ``vllm``, or ``vllm-2``."""
     meta: ServiceMeta
     override: HostOverride
     node: str
@@ -41,8 +46,8 @@ class Seat:
     """CPU cores of the node, where the client says how many."""
 
     @property
-    def name(self) -> str:
-        """Name of the service and of its host."""
+    def role(self) -> str:
+        """The role that makes the service."""
         return self.meta.name
 
     @property
@@ -74,21 +79,28 @@ def closure(wanted: Iterable[str], catalog: Mapping[str, ServiceMeta]) -> set[st
         name = waiting.pop()
         if name not in found:
             found.add(name)
-            waiting.extend(catalog[name].needs if name in catalog else ())
+            role = role_of(name, catalog)
+            waiting.extend(catalog[role].needs if role else ())
     return found
 
 
 def chosen(stack: Stack, catalog: Mapping[str, ServiceMeta], problems: list[Problem]) -> set[str]:
     """The names of all services that the client gets."""
-    names = closure(stack.services, catalog)
-    for name in sorted(names - catalog.keys()):
+    names = closure([*stack.services, *_of_models(stack, catalog)], catalog)
+    unknown = {name for name in names if role_of(name, catalog) is None}
+    for name in sorted(unknown):
         if name in stack.services:
             problems.append(
                 Problem(
                     ("services", name),
                     "unknown service",
                     nearest=nearest(name, catalog),
-                    allowed=", ".join(sorted(catalog)),
+                    allowed=", ".join(sorted(catalog))
+                    + "".join(
+                        f"; {meta.name}-2 to {meta.name}-{meta.instances}"
+                        for meta in catalog.values()
+                        if meta.instances > 1
+                    ),
                 )
             )
         else:
@@ -96,15 +108,24 @@ def chosen(stack: Stack, catalog: Mapping[str, ServiceMeta], problems: list[Prob
             problems.append(
                 Problem(("services", needing[0]), f'needs the service "{name}", which no role provides')
             )
-    return names & catalog.keys()
+    return names - unknown
+
+
+def _of_models(stack: Stack, catalog: Mapping[str, ServiceMeta]) -> Iterable[str]:
+    """The container that keeps the weights of language models, where an engine reads them from there."""
+    readers = {name for name, meta in catalog.items() if meta.engine and WEIGHTS in meta.wants}
+    named = {engine for use in stack.models.values() if use for engine in use.engines}
+    engines = {role_of(name, catalog) for name in (named or stack.services)}
+    return [WEIGHTS] if stack.models and WEIGHTS in catalog and readers & engines else []
 
 
 def before(meta: ServiceMeta, names: Iterable[str], catalog: Mapping[str, ServiceMeta]) -> set[str]:
     """Which of the named services start before this one."""
-    names = set(names)
+    roles = {name: role_of(name, catalog) for name in names}
     if meta.name == GATEWAY:
-        return names - {GATEWAY}
-    return ({*meta.needs, *meta.wants} & names & catalog.keys()) - {GATEWAY, meta.name}
+        return set(roles) - {GATEWAY}
+    earlier = {*meta.needs, *meta.wants} - {GATEWAY, meta.name}
+    return {name for name, role in roles.items() if role in earlier}
 
 
 def start_orders(catalog: Mapping[str, ServiceMeta]) -> dict[str, int]:
@@ -135,19 +156,22 @@ def seats(
     """A seat for each service, in start order; what collides or does not exist is added to ``problems``."""
     orders = start_orders(catalog)
     found = []
-    for name in sorted(names, key=lambda name: (orders[name], catalog[name].slot, name)):
-        meta = catalog[name]
+    roles = {name: role_of(name, catalog) or name for name in names}
+    for name in sorted(names, key=lambda name: (orders[roles[name]], catalog[roles[name]].slot, name)):
+        meta = catalog[roles[name]]
+        slot = slot_of(name, meta)
         override = stack.hosts.get(name, HostOverride())
         node = override.node or stack.proxmox.node
         found.append(
             Seat(
+                name=name,
                 meta=meta,
                 override=override,
                 node=node,
                 node_cores=stack.nodes[node].cores if node in stack.nodes else None,
-                vmid=override.vmid or stack.vmids.first + meta.slot,
-                address=override.address or stack.network.first_address + meta.slot,
-                start_order=orders[name],
+                vmid=override.vmid or stack.vmids.first + slot,
+                address=override.address or stack.network.first_address + slot,
+                start_order=orders[meta.name],
                 after=tuple(sorted(before(meta, names, catalog))),
             )
         )

@@ -6,10 +6,11 @@ A plain value without secrets: it is printed by ``freehold show layout`` and han
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from freehold.catalog.models import WeightFile
 from freehold.schema.stack import Group, Proxmox, Sources, System, User
 
 
@@ -32,6 +33,24 @@ class Device(_Value):
     path: str
     gid: int
     mode: str = "0660"
+    gpu: str | None = None
+    """The GPU whose own node it is (PCI address, else UUID); none for nodes that a driver shares. Which number the node
+    bears is asked of the machine before it is passed."""
+
+
+class AssignedGpu(_Value):
+    """A GPU that a host is given, or a share of it."""
+
+    key: str
+    """PCI address with domain and function, or UUID where the stack names it by that alone."""
+    pci: str | None
+    uuid: str | None
+    vendor: str
+    card: str | None
+    """Name in ``catalog/gpus.yml``."""
+    memory: int | None
+    """VRAM in MiB; unknown where the stack names neither card nor memory."""
+    share: float = 1.0
 
 
 class Mount(_Value):
@@ -41,6 +60,7 @@ class Mount(_Value):
     """Path in the container."""
     source: str
     """Path on the node."""
+    read_only: bool = False
 
 
 class FirewallRule(_Value):
@@ -80,6 +100,7 @@ class Host(_Value):
     storage: str
     services: tuple[str, ...]
     volumes: tuple[Volume, ...] = ()
+    gpus: tuple[AssignedGpu, ...] = ()
     devices: tuple[Device, ...] = ()
     mounts: tuple[Mount, ...] = ()
     start_order: int
@@ -111,6 +132,8 @@ class ServicePlacement(_Value):
     """A service on its host, with the variables that its role gets."""
 
     name: str
+    """``vllm``, or ``vllm-2`` for a second one of a role."""
+    role: str
     title: str
     host: str
     address: IPv4Address
@@ -121,6 +144,42 @@ class ServicePlacement(_Value):
     """Names of the secrets that this service may read: ``<service>.<secret>``."""
     after: tuple[str, ...] = ()
     """Services that are configured before this one."""
+
+
+class ServedModel(_Value):
+    """A language model that an engine serves, as the stack and the catalogue have it together."""
+
+    id: str
+    title: str
+    name: str
+    """Name for people and applications."""
+    served: str
+    """Name at the engine."""
+    engine: str
+    """The service that serves it."""
+    kind: str
+    licence: str | None
+    quantization: str
+    repository: str | None
+    revision: str | None
+    files: tuple[WeightFile, ...] = ()
+    path: str | None
+    """Directory of the weights in the engine's container; none where the engine keeps them itself."""
+    ollama: str | None
+    """Name in Ollama's registry."""
+    digest: str | None
+    context: int
+    """Tokens."""
+    users: int
+    """Conversations at once."""
+    kv_cache: str
+    tool_parser: str
+    reasoning_parser: str
+    tensor_parallel: int = 1
+    gpu_memory_utilization: float | None = None
+    max_num_seqs: int | None = None
+    sizing: dict[str, Any] | None = None
+    """What was computed of the VRAM (:class:`freehold.layout.sizing.Sizing`); none where no GPU computes."""
 
 
 class NodeAccess(_Value):
@@ -135,6 +194,10 @@ class NodeAccess(_Value):
     known_hosts: str | None = None
     gpus: tuple[str, ...] = ()
     """PCI addresses of its NVIDIA GPUs."""
+    driver: Literal["managed", "administrator"] = "administrator"
+    """Who installs the NVIDIA driver."""
+    weights: str = ""
+    """Directory for the weights of this client's language models."""
 
 
 class Layout(_Value):
@@ -152,6 +215,7 @@ class Layout(_Value):
     services: tuple[ServicePlacement, ...]
     """In start order."""
     routes: tuple[RouteTarget, ...]
+    models: tuple[ServedModel, ...] = ()
     admins: tuple[IPv4Network, ...]
     monitor: IPv4Address | None = None
     """Address of the monitoring service that asks every host for its figures; none where the stack has no such service."""
@@ -181,3 +245,14 @@ class Layout(_Value):
             if service.name == name:
                 return service
         raise KeyError(name)
+
+    def of_role(self, role: str, host: str) -> ServicePlacement:
+        """The service on a host that a role makes.
+
+        Raises:
+            KeyError: There is none.
+        """
+        for service in self.services:
+            if (service.role, service.host) == (role, host):
+                return service
+        raise KeyError(f"{role} on {host}")

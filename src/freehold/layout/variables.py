@@ -13,9 +13,13 @@ An expression is Jinja without braces, such as ``services.postgres.address``. It
     the own host: ``name, address, cores, memory, gpus``.
 ``settings``
     the settings of this service, with the defaults of its role.
+``serving``
+    the language models of the stack that this engine serves: see ``ServedModel`` in ``layout/types.py``.
+``weights``
+    the weights that engines of the same node read: ``id, quantization, repository, revision, path, licence, files``.
 ``routes, databases, engines``
     what all services together want of the gateway, of Postgres, of users of language models. Each engine carries
-    ``models``: what it serves, a list of ``name`` and ``kind`` (``chat`` or ``embedding``).
+    ``models``: what it serves, a list of ``name``, ``served`` (its name at the engine) and ``kind`` (``chat`` or ``embedding``).
 ``scrapes, alerts, hosts, nodes``
     what the monitoring asks and watches: metrics and alerts of the services, all hosts, and the nodes that are reached
     over SSH (``name, address``; nodes with ``gpus``, their number of NVIDIA GPUs).
@@ -32,7 +36,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
-from freehold.catalog.services import Bucket, ServiceMeta
+from freehold.catalog.services import Bucket, ServiceMeta, role_of
 from freehold.errors import FreeholdError
 
 if TYPE_CHECKING:
@@ -70,7 +74,9 @@ def looked_up(value: Any) -> set[str]:
 
 def secret_function(catalog: Mapping[str, ServiceMeta], present: Iterable[str]) -> Callable[[str], str]:
     """The function ``secret`` of expressions: it knows the secrets of the services that are present."""
-    known = {f"{name}.{secret}" for name in present for secret in catalog[name].secrets}
+    known = {
+        f"{name}.{secret}" for name in present for secret in catalog[role_of(name, catalog) or name].secrets
+    }
 
     def secret(name: str) -> str:
         if name not in known:
@@ -91,14 +97,24 @@ def evaluate(meta: ServiceMeta, names: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def models(meta: ServiceMeta, settings: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The language models that an engine serves with these settings, by ``name`` and ``kind``.
+def models(
+    meta: ServiceMeta, settings: Mapping[str, Any], serving: Iterable[Mapping[str, Any]] = ()
+) -> list[dict[str, str]]:
+    """The language models that an engine serves with these settings, by ``name``, ``served`` and ``kind``.
 
     Raises:
         FreeholdError: The expression is wrong; it names the role.
     """
-    found = _value(meta, "models", meta.models or "[]", {"settings": settings})
-    return [{"name": model["name"], "kind": model.get("kind", "chat")} for model in found]
+    names = {"settings": settings, "serving": list(serving)}
+    found = _value(meta, "models", meta.models or "[]", names)
+    return [
+        {
+            "name": model["name"],
+            "served": model.get("served", model["name"]),
+            "kind": model.get("kind", "chat"),
+        }
+        for model in found
+    ]
 
 
 def days(meta: ServiceMeta, bucket: Bucket, settings: Mapping[str, Any]) -> int | None:

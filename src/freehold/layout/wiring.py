@@ -7,12 +7,18 @@ from typing import Any
 
 from freehold.catalog.services import ServiceMeta
 from freehold.catalog.versions import Artifact, UnknownArtifactError, mirrored
-from freehold.layout import gpus, settings, variables
-from freehold.layout.gpus import NodeGpu
+from freehold.layout import settings, variables
 from freehold.layout.placement import Seat
-from freehold.layout.types import RouteTarget, ServicePlacement
+from freehold.layout.types import AssignedGpu, RouteTarget, ServedModel, ServicePlacement
 from freehold.schema.problems import Problem
 from freehold.schema.stack import Stack
+
+
+def own_settings(stack: Stack, seat: Seat, given: Mapping[str, Sequence[AssignedGpu]]) -> dict[str, Any]:
+    """What the client sets for a service. With a layout of GPUs, an engine that gets none computes without."""
+    settings = stack.services.get(seat.name) or {}
+    without = seat.meta.engine and stack.gpu_layout and not given.get(seat.name)
+    return {"device": "cpu", **settings} if without else dict(settings)
 
 
 class Wiring:
@@ -23,7 +29,9 @@ class Wiring:
         stack: Stack,
         catalog: Mapping[str, ServiceMeta],
         seats: Sequence[Seat],
-        given: Mapping[str, list[NodeGpu]],
+        given: Mapping[str, list[AssignedGpu]],
+        serving: Mapping[str, Sequence[ServedModel]],
+        own: Mapping[str, dict[str, Any]],
         options: Mapping[str, settings.Options],
         routes: Sequence[RouteTarget],
         lock: Mapping[str, Artifact],
@@ -32,7 +40,10 @@ class Wiring:
         self.seats = seats
         self.given = given
         self.options = options
-        own = {seat.name: stack.services.get(seat.name) or {} for seat in seats}
+        self.serving = {
+            seat.name: [model.model_dump(mode="json") for model in serving.get(seat.name, ())]
+            for seat in seats
+        }
         self.own = own
         self.services_by_name: dict[str, dict[str, Any]] = {
             seat.name: {
@@ -54,11 +65,7 @@ class Wiring:
                 for bucket in _buckets(seat, self.services_by_name[seat.name]["settings"])
             ],
             "scrapes": [scrape for seat in seats for scrape in _scrapes(seat)],
-            "alerts": [
-                {"service": seat.name, **alert.model_dump(mode="json", by_alias=True)}
-                for seat in seats
-                for alert in seat.meta.alerts
-            ],
+            "alerts": [alert for seat in seats for alert in _alerts(seat)],
             "hosts": [{"name": seat.name, "address": str(seat.address)} for seat in seats],
             "nodes": _nodes(stack),
             "engines": [self._engine(seat) for seat in seats if seat.meta.engine],
@@ -82,10 +89,11 @@ class Wiring:
             if mirror := self.stack.sources.mirror:
                 values = mirrored(values, mirror)
             problems += settings.missing(values, self.options[seat.name], ("services", seat.name))
-            prefix = f"{seat.name.replace('-', '_')}_"
+            prefix = f"{seat.role.replace('-', '_')}_"
             placed.append(
                 ServicePlacement(
                     name=seat.name,
+                    role=seat.role,
                     title=seat.meta.title,
                     host=seat.name,
                     address=seat.address,
@@ -103,10 +111,14 @@ class Wiring:
         return placed
 
     def _names(self, seat: Seat) -> dict[str, Any]:
-        visible = {seat.name, *seat.meta.needs, *seat.meta.wants}
+        roles = {seat.role, *seat.meta.needs, *seat.meta.wants}
+        visible = {other.name for other in self.seats if other.role in roles}
         return self.names | {
             "services": {name: value for name, value in self.services_by_name.items() if name in visible},
             "settings": self.services_by_name[seat.name]["settings"],
+            "serving": self.serving[seat.name],
+            "weights": self._weights(seat.node),
+            "secret": self._secret(seat),
             "databases": [
                 {key: value for key, value in database.items() if key != "server"}
                 for database in self.databases
@@ -117,12 +129,25 @@ class Wiring:
                 "address": str(seat.address),
                 "cores": seat.cores,
                 "memory": seat.memory,
-                "gpus": [
-                    {"pci": gpus.full_pci(each.gpu.pci), "vendor": each.gpu.vendor, "memory": each.gpu.memory}
-                    for each in self.given.get(seat.name, [])
-                ],
+                "gpus": [gpu.model_dump(mode="json") for gpu in self.given.get(seat.name, [])],
             },
         }
+
+    def _weights(self, node: str) -> list[dict[str, Any]]:
+        """The weights that engines of a node read, each once."""
+        here = [model for seat in self.seats if seat.node == node for model in self.serving[seat.name]]
+        keys = ("id", "quantization", "repository", "revision", "path", "licence", "files")
+        return list({m["path"]: {key: m[key] for key in keys} for m in here if m["path"]}.values())
+
+    def _secret(self, seat: Seat) -> Callable[[str], str]:
+        """The function ``secret``, for which the role's own secrets are those of the service at hand."""
+        known: Callable[[str], str] = self.names["secret"]
+
+        def secret(name: str) -> str:
+            own = name.startswith(f"{seat.role}.")
+            return known(f"{seat.name}.{name.removeprefix(f'{seat.role}.')}" if own else name)
+
+        return secret
 
     def _engine(self, seat: Seat) -> dict[str, Any]:
         port = seat.meta.ports["http"].port
@@ -133,7 +158,9 @@ class Wiring:
             "key": variables.lookup(f"{seat.name}.{variables.ENGINE_KEY}") if has_key else "",
             "address": str(seat.address),
             "port": port,
-            "models": variables.models(seat.meta, self.services_by_name[seat.name]["settings"]),
+            "models": variables.models(
+                seat.meta, self.services_by_name[seat.name]["settings"], self.serving[seat.name]
+            ),
         }
 
 
@@ -160,6 +187,19 @@ def _nodes(stack: Stack) -> list[dict[str, Any]]:
         }
         for name, node in sorted(stack.nodes.items())
         if node.address
+    ]
+
+
+def _alerts(seat: Seat) -> list[dict[str, Any]]:
+    """The alerts of a service; their expressions name its role."""
+    of_role, of_service = f'service="{seat.role}"', f'service="{seat.name}"'
+    return [
+        {
+            "service": seat.name,
+            **alert.model_dump(mode="json", by_alias=True),
+            "expr": alert.expr.replace(of_role, of_service),
+        }
+        for alert in seat.meta.alerts
     ]
 
 

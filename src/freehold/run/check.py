@@ -103,8 +103,8 @@ def _hosts(layout: Layout) -> str:
 def _engines(layout: Layout) -> Iterator[Finding]:
     """Services that compute on a GPU by their option ``device``, and have none."""
     for service in layout.services:
-        key = f"{service.name.replace('-', '_')}_device"
-        default = catalog.argument_specs(service.name).get(key, {}).get("default")
+        key = f"{service.role.replace('-', '_')}_device"
+        default = catalog.argument_specs(service.role).get(key, {}).get("default")
         if service.variables.get(key, default) == "cuda" and not layout.host(service.host).devices:
             yield Finding(
                 f"GPU for {service.name}",
@@ -118,7 +118,7 @@ def _engines(layout: Layout) -> Iterator[Finding]:
 def _artifacts(layout: Layout) -> Iterator[Finding]:
     lock = versions.load(Path(layout.directory))
     for service in layout.services:
-        for name in catalog.load()[service.name].artifacts:
+        for name in catalog.load()[service.role].artifacts:
             if not lock[name].pinned:
                 yield Finding(
                     f"versions.yml: {name}",

@@ -137,7 +137,7 @@ class Client:
         kinds = {
             f"{service.name}.{name}": secret
             for service in self.whole_layout.services
-            for name, secret in catalog.load()[service.name].secrets.items()
+            for name, secret in catalog.load()[service.role].secrets.items()
         }
         # First passwords of the client's users, for applications that cannot ask an identity provider.
         return kinds | {
@@ -156,7 +156,7 @@ class Client:
                 else of_service(scope, service.name, service.address)
             )
             for service in self.whole_layout.services
-            for name, secret in catalog.load()[service.name].secrets.items()
+            for name, secret in catalog.load()[service.role].secrets.items()
             if secret.type in ISSUED
         }
 

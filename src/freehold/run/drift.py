@@ -29,10 +29,10 @@ def stale(client: Client, found: dict[str, dict[str, Any]]) -> dict[str, dict[st
     result: dict[str, dict[str, str]] = {}
     for service in client.layout.services:
         here = found.get(service.host, {})
-        section = (here.get("manifest", {}).get("services") or {}).get(service.name)
+        section = (here.get("manifest", {}).get("services") or {}).get(service.role)
         wanted = digest.service_digest(service, secret)
         reason = _reason(section, wanted, here, keyed)
-        if not reason and service.name in here.get("pending", ()):
+        if not reason and service.role in here.get("pending", ()):
             reason = "an earlier run did not finish"
         if reason:
             result.setdefault(service.host, {})[service.name] = reason

@@ -55,11 +55,11 @@ def summarise(run: Run, proof: Proof | None, *, seconds: float, changing: bool =
     """The summary of a run; ``changing`` is false for a run that only looks."""
     layout, known = run.client.layout, catalog.load()
     logins = [
-        f"{known[service.name].title}: {known[service.name].login}".replace(
+        f"{known[service.role].title}: {known[service.role].login}".replace(
             "<client>", layout.client
         ).replace("<domain>", layout.domain)
         for service in layout.services
-        if known[service.name].login
+        if known[service.role].login
     ]
     notes = []
     if layout.routes:
@@ -94,7 +94,7 @@ def _stand_ins(layout: Layout) -> list[str]:
     found = (
         f"{service.title} {lock[artifact].version}"
         for service in layout.services
-        for artifact in known[service.name].artifacts
+        for artifact in known[service.role].artifacts
         if lock[artifact].stand_in
     )
     return list(dict.fromkeys(found))

@@ -81,15 +81,37 @@ class Proxmox(Part):
 class Gpu(Part):
     """One GPU of a node."""
 
-    pci: Annotated[str, Field(pattern=r"^([0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}(\.[0-7])?$")]
+    pci: Annotated[str, Field(pattern=r"^([0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}(\.[0-7])?$")] | None = None
     """PCI address, such as ``0000:01:00.0``."""
+    uuid: Annotated[str, Field(pattern=r"^GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")] | None = None
+    """UUID as ``nvidia-smi -L`` shows it: it stays with the card when the card changes its slot. Finding it takes SSH to the
+    node."""
+    card: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")] | None = None
+    """Model of the GPU by its name in the catalogue, such as ``rtx-4090``: how much memory it has, and what it can compute."""
     vendor: Literal["nvidia", "amd", "intel"] = "nvidia"
     """Maker of the GPU: it decides which device nodes are passed."""
     minor: Annotated[int, Field(ge=0, le=255)] | None = None
     """Number of the device node: the N of ``/dev/nvidiaN``, or of ``/dev/dri/renderDN`` for other vendors. When left out,
-    the position among the node's GPUs of that vendor (counted from 128 for ``renderDN``)."""
+    the node is asked; without SSH to it, the position among the node's GPUs of that vendor (counted from 128 for
+    ``renderDN``) counts."""
     memory: Annotated[int, Field(gt=0)] | None = None
-    """VRAM in MiB."""
+    """VRAM in MiB; that of the card when left out."""
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if not self.pci and not self.uuid:
+            raise ValueError("give pci or uuid")
+        return self
+
+
+class GpuShare(Part):
+    """A part of a GPU, for a host that shares it with another."""
+
+    gpu: str | int
+    """The GPU: position in the node's list (0 is the first), PCI address, or UUID."""
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Part of its VRAM that the host may take. All shares of a GPU together are at most 1; nothing but the engines themselves
+    keeps them to it."""
 
 
 class Node(Part):
@@ -118,6 +140,11 @@ class Node(Part):
     """Memory of the node in MiB; layout refuses more in sum, with 2048 MiB left to the node."""
     gpus: tuple[Gpu, ...] = ()
     """GPUs that containers may be given."""
+    driver: Literal["managed", "administrator"] | None = None
+    """Who installs the NVIDIA driver: Freehold (``managed``, at the version of ``versions.yml``), or the node's
+    administrator. Freehold when left out, where the node has NVIDIA GPUs and SSH."""
+    weights: LinePath = Path("/var/lib/freehold/weights")
+    """Directory of the node for weights of language models; each client has a folder of its own in it."""
 
 
 class Network(Part):
@@ -171,8 +198,9 @@ class HostOverride(Part):
     """Fixed address inside the subnet."""
     vmid: Annotated[int, Field(ge=100, le=999_999_999)] | None = None
     """Fixed VMID."""
-    gpus: tuple[str | int, ...] = ()
-    """GPUs of the node passed to this host: positions in the node's list (0 is the first) or PCI addresses."""
+    gpus: tuple[str | int | GpuShare, ...] = ()
+    """GPUs of the node passed to this host: positions in the node's list (0 is the first), PCI addresses or UUIDs. A GPU that
+    two hosts get is written with its share in each: ``{gpu: 0, share: 0.5}``."""
     mounts: dict[str, Path] = {}
     """Directories of the node bound into the container: path in the container to path on the node (a root step)."""
 
@@ -217,6 +245,45 @@ class Sources(Part):
     """More places for Python wheels (pip's ``--find-links``)."""
 
 
+class Use(Part):
+    """What the client does with the stack, which licences are held against."""
+
+    users: Annotated[int, Field(gt=0)] | None = None
+    """People who use it; the number of ``users`` when left out."""
+    region: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] = "EU"
+    """Where the client is: a country (ISO 3166-1 alpha-2), or ``EU``."""
+    commercial: bool = True
+    """Whether it serves a business."""
+    customers: bool = False
+    """Whether it is offered to others than the client's own people, such as customers of the client."""
+
+
+class ModelUse(Part):
+    """A language model that the client serves."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$")] | None = None
+    """Name for people and applications; its id when left out."""
+    engine: Name | tuple[Name, ...] | None = None
+    """The engine that serves it, such as ``vllm-2``, or several that share the work; the only one that can when left out."""
+    quantization: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")] | None = None
+    """Form of the weights by its name in the catalogue; the best that fits when left out."""
+    context: Annotated[int, Field(ge=512)] | None = None
+    """Longest conversation in tokens, question and answer together; 16384, or what it can at most, when left out."""
+    users: Annotated[int, Field(gt=0)] | None = None
+    """Conversations at once, each as long as ``context``; ``use.users`` when left out."""
+    kv_cache: Literal["auto", "fp8", "q8_0", "q4_0"] = "auto"
+    """Precision of the memory of conversations: 16 bits (``auto``), ``fp8`` (vLLM, SGLang), ``q8_0`` or ``q4_0`` (Ollama)."""
+    licence_accepted: bool = False
+    """Whether the client has read the licence, where the catalogue does not know it."""
+    unsized: bool = False
+    """Serve it although the catalogue knows too little of it to say whether it fits."""
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """The engines that the client names."""
+        return (self.engine,) if isinstance(self.engine, str) else self.engine or ()
+
+
 class System(Part):
     """The base system of every container."""
 
@@ -248,9 +315,18 @@ class Stack(Part):
     """Whether VMIDs and addresses belong to this client alone. Stacks that say no may share them with each other: they take
     turns, as tests do."""
     services: dict[Name, dict[str, Any] | None] = {}
-    """Services by name, each with its settings (or nothing). What they need comes along."""
+    """Services by name, each with its settings (or nothing). What they need comes along. A second engine of a kind is
+    ``vllm-2``."""
     hosts: dict[Name, HostOverride] = {}
     """Overrides by host name; a host bears the name of its service."""
+    models: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")], ModelUse | None] = {}
+    """Language models by their id in the catalogue (``freehold models list``), or in the client's own ``models.yml``."""
+    gpu_layout: Literal["one-big", "one-each", "ollama-only", "cpu"] | None = None
+    """Which engine gets which GPUs, for hosts that name none: ``one-big`` gives all to the first engine, ``one-each`` one to
+    each engine, ``ollama-only`` all to Ollama, and ``cpu`` lets all engines compute without."""
+    review_months: Annotated[int, Field(ge=1, le=60)] = 6
+    """Months after which Freehold reminds of a language model that is served: there may be a better one."""
+    use: Use = Use()
     groups: tuple[Group, ...] = ()
     users: tuple[User, ...] = ()
     sources: Sources = Sources()

@@ -134,8 +134,8 @@ def test_variables_wire_services_to_each_other(build: Build) -> None:
                 "address": "10.20.0.160",
                 "port": 8000,
                 "models": [
-                    {"name": "/models/tiny", "kind": "chat"},
-                    {"name": "meaning", "kind": "embedding"},
+                    {"name": "/models/tiny", "served": "/models/tiny", "kind": "chat"},
+                    {"name": "meaning", "served": "meaning", "kind": "embedding"},
                 ],
             }
         ],

@@ -24,6 +24,7 @@ import pytest
 
 from freehold import resources
 from freehold.events import Event, Stage, Status
+from freehold.layout.gpu_truth import engines
 from freehold.layout.types import Layout
 from freehold.masking import Masked
 from freehold.run.proof.report import HOST_PROPERTY, merge
@@ -63,12 +64,16 @@ _PROCESSES = 4
 EVERYWHERE = ("base", "offline")
 """Test modules for all hosts, the second where nothing may lead out of them."""
 
+ENGINES = "gpu_truth"
+"""Test module for the hosts of engines, whatever their role."""
+
 
 def targets(layout: Layout, module: str) -> list[str]:
-    """Hosts that a test module is for: those in ``EVERYWHERE`` for all, ``test_<service>`` for those with the service."""
+    """Hosts that a test module is for: those in ``EVERYWHERE`` for all, ``test_<role>`` for those with such a service."""
     name = module.rsplit(".", 1)[-1].removeprefix("test_")
-    services = {host.name: host.services for host in layout.hosts}
-    return [host for host in mine() if name in EVERYWHERE or name in services[host]]
+    chosen = engines(layout) if name == ENGINES else [each for each in layout.services if each.role == name]
+    with_role = {service.host for service in chosen}
+    return [host for host in mine() if name in EVERYWHERE or host in with_role]
 
 
 def mine() -> list[str]:
@@ -184,12 +189,16 @@ def _prove(document: dict[str, Any]) -> int:
     masked = Masked(sys.stderr, _session.secrets.values())
     sys.stdout = sys.stderr = masked
     services = {
-        service.name
+        service.role
         for service in _session.layout.services
         if _session.hosts is None or service.host in _session.hosts
     }
     common = EVERYWHERE if document.get("offline") else EVERYWHERE[:1]
-    modules = [resources.host_tests() / f"test_{name}.py" for name in (*common, *sorted(services))]
+    roles = (
+        *sorted(services),
+        *([ENGINES] if services & {each.role for each in engines(_session.layout)} else []),
+    )
+    modules = [resources.host_tests() / f"test_{name}.py" for name in (*common, *roles)]
     report = Path(document["report"])
     code = pytest.main(
         [

@@ -27,7 +27,9 @@ class ActionModule(ActionBase):
         arguments = dict(self._task.args)
         try:
             arguments["digest"] = context.service_digest(
-                str(arguments.get("service")), _directory(task_vars or {})
+                str(arguments.get("service")),
+                str((task_vars or {}).get("inventory_hostname")),
+                _directory(task_vars or {}),
             )
         except FreeholdError as error:
             raise AnsibleActionFail(context.explain(error)) from error

@@ -86,7 +86,7 @@ def _host_variables(layout: Layout, name: str, current: context.Context) -> dict
         "freehold_client": layout.client,
         "freehold_directory": layout.directory,
         "freehold_mirror": layout.sources.mirror,
-        "freehold_services": [service.name for service in services if current.wants(service.name)],
+        "freehold_services": [service.role for service in services if current.wants(service.name)],
     }
     if current.ssh_config:
         # The alias of ssh_config carries address, key, pinned host key and the shared connection.
