@@ -29,7 +29,7 @@ def fit(
     form = _form(model, quantization, engine, cards, demand)
     gpus = _gpus(model, form, engine, cards, demand)
     used = _used(engine, cards, gpus)
-    unknown = (*memory.missing(model, form, engine, gpus), *_unknown_cards(form, engine, used, demand))
+    unknown = (*memory.missing(model, form, engine, len(cards)), *_unknown_cards(form, engine, used, demand))
     per_gpu = max_users = max_context = kv_bytes = utilization = None
     obstacles = _obstacles(model, form, quantization, engine, used, demand)
     if not unknown:

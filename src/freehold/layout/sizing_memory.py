@@ -177,7 +177,8 @@ def beside_torch(gpus: int, capability: float | None) -> int:
     """MiB that vLLM's processes take besides PyTorch's own, on each GPU.
 
     One GPU: 0.24 to 0.27 GiB. Several: 2.06 to 2.17 GiB on H100, where vLLM fuses all-reduce (accuracy_report.md, as above);
-    0.76 GiB on two RTX 5090 (github.com/noonghunna/club-3090/issues/1087) and 1.7 GiB on four RTX PRO 6000.
+    0.76 GiB on two RTX 5090 (github.com/noonghunna/club-3090/issues/1087). Four without NVLink: 1.7 GiB (56.89 less 55.19) on
+    RTX PRO 6000, from a guide for Qwen 3 235B whose log alone was found, so that this figure is the weakest here.
     """
     if gpus == 1:
         return 280
