@@ -120,7 +120,7 @@ system:
         'acme/stack.yml:13: nodes.pve.gpus[0].vendor: is not a known value, found "nvidea"; did you mean "nvidia"? '
         "(allowed: nvidia, amd, intel)",
         'acme/stack.yml:15: hosts.vllm.memory: must be a whole number, found "many" (allowed: at least 128)',
-        "acme/stack.yml:15: hosts.vllm.gpus[0]: must be text or a whole number, found 1.5",
+        "acme/stack.yml:15: hosts.vllm.gpus[0]: must be text or a whole number or must hold keys and values, found 1.5",
         "acme/stack.yml:16: hosts.Bad_Name: is not a name (allowed: lower-case letters, digits and hyphens, 2 to 32 "
         "characters, a letter first and no hyphen last)",
         'acme/stack.yml:18: users[0].mail: is not of the form that belongs here, found "nobody" '
