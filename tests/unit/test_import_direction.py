@@ -21,6 +21,7 @@ ALLOWED = {
     "authority": set(),
     "vault": {"errors"},
     "secrets": {"errors", "authority", "vault", "catalog", "schema"},
+    "gpus": {"errors", "schema", "catalog", "layout"},
     "proxmox": {"errors"},
     "mirror": {"errors", "resources", "catalog", "schema", "layout"},
     "upstream": {"errors", "catalog", "mirror"},
