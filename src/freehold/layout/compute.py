@@ -13,7 +13,7 @@ from freehold.catalog import services as catalog_of
 from freehold.catalog import versions
 from freehold.catalog.services import ServiceMeta, UnknownServiceError
 from freehold.errors import FreeholdError
-from freehold.layout import gpus, models, network, people, placement, settings
+from freehold.layout import gpus, licence_gate, models, network, people, placement, settings
 from freehold.layout.gpus import NodeGpu
 from freehold.layout.placement import GATEWAY, WEIGHTS, Seat
 from freehold.layout.types import (
@@ -101,10 +101,12 @@ def compute(
     own = {seat.name: own_settings(stack, seat, assigned) for seat in seats}
     language_models = models_of.load(directory) if stack.models else {}
     serving = models.serve(stack, language_models, seats, assigned, own, problems)
+    lock = versions.load(directory)
+    installed = {seat.name: [lock[name] for name in seat.meta.artifacts if name in lock] for seat in seats}
+    problems += licence_gate.check(stack, language_models, installed)
     _raise(problems, origins)
     hosts = [_host(stack, seat, seats, given.get(seat.name, []), serving) for seat in seats]
     routes = _routes(stack, seats) if GATEWAY in names else []
-    lock = versions.load(directory)
     placed = Wiring(stack, catalog, seats, assigned, serving, own, options, routes, lock).services(problems)
     _raise(problems, origins)
     kept = _kept(only, names, catalog)

@@ -252,3 +252,8 @@ def test_ollama_only_is_alone(problem: Callable[..., str]) -> None:
 def test_cards_of_the_catalogue(problem: Callable[..., str]) -> None:
     nodes = {"pve": {"gpus": [{"pci": "01:00.0", "card": "rtx-4909"}]}}
     assert 'nodes.pve.gpus[0].card: unknown GPU, found "rtx-4909"; did you mean "rtx-4090"?' in problem(nodes=nodes)
+
+
+def test_a_licence_that_forbids_the_use_is_refused(problem: Callable[..., str]) -> None:
+    text = problem(services={"n8n": None}, hosts={}, use={"customers": True, "users": 4})
+    assert text.startswith("services.n8n: n8n may not be used for customers: ")
