@@ -9,6 +9,7 @@ from pathlib import Path
 from pyinfra import host
 from pyinfra.operations import server
 
+from freehold.pyinfra.gpu_truth import Watch, no_watch
 from freehold.pyinfra.system import (
     APT,
     Directory,
@@ -86,6 +87,9 @@ exporter = (
     else []
 )
 
+# whether the engine of this host computes on its GPU
+watch = Watch.of_host(layout, this.name)
+
 needed = [
     "python3",  # Ansible's modules fail with python3-minimal
     "python3-apt",
@@ -102,6 +106,7 @@ running = [
     "nftables.service",
     "ssh.service",
     *(["prometheus-node-exporter.service"] if exporter else []),
+    *([watch.timer] if watch.wanted else []),
 ]
 
 configuration = [
@@ -141,6 +146,7 @@ configuration = [
     Directory("/etc/systemd/journald.conf.d"),
     File("/etc/systemd/journald.conf.d/10-freehold.conf", base("journald.conf"), handler="journald"),
     *exporter,
+    *watch.entries(),
 ]
 
 keep_reachable(
@@ -165,8 +171,11 @@ handlers(
         "journald": "systemctl restart systemd-journald",
         "ssh": "systemctl reload ssh",
         "exporter": "systemctl daemon-reload && systemctl restart prometheus-node-exporter",
+        **watch.handlers(),
     },
 )
+if not watch.wanted:
+    no_watch(name="No GPU truth test", unit=watch.timer, paths=watch.paths)
 firewall(name="Firewall")
 units(
     name="Units",

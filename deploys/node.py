@@ -11,6 +11,7 @@ from pathlib import Path
 from pyinfra import host
 
 from freehold.catalog.versions import template_at_mirror
+from freehold.pyinfra.gpu_truth import Watch, no_watch
 from freehold.pyinfra.node import (
     ASSEMBLE_EXPORTER,
     EXPORTER,
@@ -27,6 +28,7 @@ layout = host.data.layout
 guests = [guest for guest in layout.hosts if guest.node == host.data.freehold_host]
 devices = sorted({device.path for guest in guests for device in guest.devices})
 unit = f"freehold-gpu-{layout.client}.service"
+watch = Watch.of_node(layout, host.data.freehold_host)
 
 for system in host.loop(sorted({guest.os for guest in guests})):
     template(
@@ -118,3 +120,10 @@ if layout.monitor:
     )
 else:
     no_exporter_user(name="No figures of this node for the client", client=layout.client)
+
+if watch.wanted:
+    tree(name="GPU truth test of the engines", entries=watch.entries())
+    handlers(name="Apply what changed for the GPU truth test", commands=watch.handlers())
+    units(name="Timer of the GPU truth test", running=[watch.timer])
+else:
+    no_watch(name="No GPU truth test of the client", unit=watch.timer, paths=watch.paths)

@@ -103,10 +103,12 @@ def _node(run: Run) -> None:
 
 
 def _on_nodes(client: Client) -> Layout:
-    """The layout with all hosts that have devices: what ``--only`` leaves out keeps them."""
-    chosen = {host.name for host in client.layout.hosts}
-    hosts = (host for host in client.whole_layout.hosts if host.name in chosen or host.devices)
-    return client.layout.model_copy(update={"hosts": tuple(hosts)})
+    """The layout with all hosts that have devices, and their engines: what ``--only`` leaves out keeps them."""
+    whole, chosen = client.whole_layout, {host.name for host in client.layout.hosts}
+    hosts = tuple(host for host in whole.hosts if host.name in chosen or host.devices)
+    names = {host.name for host in hosts}
+    services = tuple(service for service in whole.services if service.host in names)
+    return client.layout.model_copy(update={"hosts": hosts, "services": services, "models": whole.models})
 
 
 def _plan(run: Run, options: Options) -> Plan:
