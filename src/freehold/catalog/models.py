@@ -113,6 +113,14 @@ class Architecture(_Entry):
     that is, per such layer, ``linear_num_value_heads x linear_key_head_dim x linear_value_head_dim x 4`` and
     ``(2 x linear_num_key_heads x linear_key_head_dim + linear_num_value_heads x linear_value_head_dim) x 3 x 4``."""
 
+    @model_validator(mode="after")
+    def _holds_together(self) -> Self:
+        if self.heads and self.kv_heads and self.heads % self.kv_heads:
+            raise ValueError(f"{self.heads} heads cannot share {self.kv_heads} kv_heads evenly")
+        if self.layers and (self.cached_layers or 0) + self.window_layers > self.layers:
+            raise ValueError(f"cached_layers and window_layers are more than {self.layers} layers")
+        return self
+
 
 class Parameters(_Entry):
     """Number of parameters."""
@@ -120,6 +128,12 @@ class Parameters(_Entry):
     total: Annotated[float, Field(gt=0)]
     active: Annotated[float, Field(gt=0)]
     """Those that compute one token; the same as ``total`` unless it is a mixture of experts."""
+
+    @model_validator(mode="after")
+    def _not_more_than_all(self) -> Self:
+        if self.active > self.total:
+            raise ValueError("active is more than total")
+        return self
 
 
 class LanguageModel(_Entry):
@@ -149,6 +163,15 @@ class LanguageModel(_Entry):
     """Where the figures are from, by what they are about: ``architecture``, ``parameters``, ``licence``, ``languages``."""
     note: str = ""
     """What a user should know, in one sentence."""
+
+    @model_validator(mode="after")
+    def _bytes_and_bits_agree(self) -> Self:
+        for name, form in self.quantizations.items():
+            if self.parameters and form.bits and form.weights_bytes:
+                expected = self.parameters.total * form.bits / 8
+                if not 0.8 < form.weights_bytes / expected < 1.2:
+                    raise ValueError(f"{name}: weights_bytes is far from parameters.total x bits / 8")
+        return self
 
 
 def load(directory: Path | None = None) -> Mapping[str, LanguageModel]:
