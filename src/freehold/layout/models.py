@@ -122,7 +122,7 @@ def _served(
     demand = sizing.Demand(context=context, users=use.users or _users(stack), kv_cache=use.kv_cache)
     if gpus is None:
         return _value(model, use, seat, use.quantization or next(iter(forms)), demand, None)
-    given = [card for gpu in gpus if (card := _card(gpu))]
+    given = [found for gpu in gpus if (found := card(gpu))]
     if not gpus or len(given) < len(gpus):
         if gpus and not use.unsized:
             problems.append(
@@ -164,7 +164,8 @@ def _users(stack: Stack) -> int:
     return stack.use.users or len(stack.users) or 1
 
 
-def _card(gpu: AssignedGpu) -> sizing.Card | None:
+def card(gpu: AssignedGpu) -> sizing.Card | None:
+    """The GPU as the sizing wants it; none where its memory is unknown."""
     known = cards.load().get(gpu.card or "")
     if not gpu.memory:
         return None
