@@ -5,6 +5,8 @@
 # Which GPUs there are stands in a table, see gpus_standin.sh.
 set -eu
 table=/opt/freehold-lab/gpus
+# Who computes on them, for tests: UUID, PID and MiB on each line. Nobody does where the file is missing.
+processes=/run/freehold-lab-gpu-processes
 
 make_node() { # PATH [DEVICE]
     [ -c "$1" ] && return 0
@@ -22,16 +24,19 @@ by_address() { grep -v '^#' "$table" | sort -k 2b,2b; }
 
 name='function name(  word, n) { word = $8; for (n = 9; n <= NF; n++) word = word " " $n; return word }'
 
-query() { # FIELDS: idle for ever, since nothing computes on them
-    by_address | awk -v fields="$1" -v driver="$(cat /opt/freehold-lab/driver)" "$name"'
+query() { # FIELDS: idle for ever, since nothing computes on them; memory in use is what is claimed for tests
+    by_address | awk -v processes="$processes" -v fields="$1" -v driver="$(cat /opt/freehold-lab/driver)" "$name"'
         BEGIN {
             many = split(fields, field, ",")
-            value["driver_version"] = driver; value["utilization.gpu"] = 0; value["memory.used"] = 1
+            value["driver_version"] = driver; value["utilization.gpu"] = 0
             value["temperature.gpu"] = 35; value["power.draw"] = "12.00"; value["compute_mode"] = "Default"
         }
         {
             value["index"] = NR - 1; value["pci.bus_id"] = "0000" toupper($2); value["uuid"] = $3; value["memory.total"] = $6
-            value["memory.free"] = $6 - 1; value["name"] = name(); out = ""
+            value["memory.used"] = 1
+            while ((getline line < processes) > 0) { split(line, claim, " "); if (claim[1] == $3) value["memory.used"] += claim[3] }
+            close(processes)
+            value["memory.free"] = $6 - value["memory.used"]; value["name"] = name(); out = ""
             for (n = 1; n <= many; n++) {
                 if (!(field[n] in value)) { printf "Field \"%s\" is not a valid field to query.\n\n", field[n]; exit 2 }
                 out = out (n > 1 ? ", " : "") value[field[n]]
@@ -60,10 +65,11 @@ case "$(basename "$0")" in
         ;;
     nvidia-smi)
         for minor in $(by_address | cut -d ' ' -f 1); do gpu "$minor"; done
-        fields= format=
+        fields= format= apps=
         for word in "$@"; do
             case "$word" in
                 --query-gpu=*) fields=${word#*=} ;;
+                --query-compute-apps=*) apps=${word#*=} ;;
                 --format=*) format=${word#*=} ;;
             esac
         done
@@ -71,8 +77,14 @@ case "$(basename "$0")" in
             -L) by_address | awk "$name"'{ printf "GPU %d: %s (UUID: %s)\n", NR - 1, name(), $3 }' ;;
             *) if [ $# -eq 2 ] && [ "$format" = csv,noheader,nounits ] && [ -n "$fields" ]; then
                    query "$fields"
+               elif [ $# -eq 2 ] && [ "$format" = csv ] && [ "$fields" = uuid,pci.bus_id,memory.used ]; then
+                   echo "uuid, pci.bus_id, memory.used [MiB]"
+                   query "$fields" | sed 's/$/ MiB/'
+               elif [ $# -eq 2 ] && [ "$format" = csv ] && [ "$apps" = gpu_uuid,pid,used_memory ]; then
+                   echo "gpu_uuid, pid, used_gpu_memory [MiB]"
+                   [ ! -e "$processes" ] || awk '{ print $1 ", " $2 ", " $3 " MiB" }' "$processes"
                else
-                   echo "freehold lab: stand-in of nvidia-smi; it knows -L and --query-gpu=... --format=csv,noheader,nounits only" >&2
+                   echo "freehold lab: stand-in of nvidia-smi; it knows -L, --query-gpu=... --format=csv,noheader,nounits and what the truth test asks" >&2
                    exit 1
                fi ;;
         esac
