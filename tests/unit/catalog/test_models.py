@@ -155,3 +155,11 @@ def test_what_no_entry_can_say_is_refused_with_file_and_key(tmp_path: Path, text
     assert key in (refused.value.answer or "")
     assert str(tmp_path / models.OVERLAY) in (refused.value.where or "")
     assert "docs/models.md" in (refused.value.remedy or "")
+
+
+def test_the_examples_of_the_documentation_load(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "models.md").read_text()
+    examples = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    found = models.load(client(tmp_path, "\n".join(examples)))
+    assert found["acme-8b"].sources
+    assert found["qwen3-32b"].quantizations["fp8"].compute_capability == 8.0
