@@ -10,7 +10,8 @@ The contract it follows is Ollama 0.34's (docs/api.md, docs/openai.md and server
 
 Models lie below OLLAMA_MODELS as Ollama lays them out (blobs/, manifests/), a model's digest is the SHA-256 of its
 manifest, and each loaded one is a llama-server of its own, unloaded after OLLAMA_KEEP_ALIVE. What differs: it computes
-on the CPU whatever there is (size_vram is 0), it knows no cloud, it pushes nothing, and it pulls over plain HTTP from a
+on the CPU whatever there is, and where a GPU's device node is and CUDA_VISIBLE_DEVICES does not hide it, it only claims to
+hold the model there (size_vram is size, else 0); it knows no cloud, it pushes nothing, and it pulls over plain HTTP from a
 registry on loopback.
 """
 
@@ -371,7 +372,13 @@ class Runner:
             for key, value in self.model.listed.items()
             if key not in ("modified_at", "capabilities")
         }
-        return {**shown, "expires_at": ends.isoformat(), "size_vram": 0, "context_length": CONTEXT}
+        held = self.model.size if claims_gpu() else 0
+        return {**shown, "expires_at": ends.isoformat(), "size_vram": held, "context_length": CONTEXT}
+
+
+def claims_gpu() -> bool:
+    """Whether the real one would find a GPU; this one does not use it."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES") != "-1" and bool(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
 class Runners:
