@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,8 @@ from freehold.authority import ROOT, Scope, Subject, of_gateway, of_service, roo
 from freehold.catalog import services as catalog
 from freehold.catalog import versions
 from freehold.errors import BadInputError
+from freehold.gpus.found import Found
+from freehold.gpus.resolve import resolve
 from freehold.layout.compute import of_stack
 from freehold.layout.types import Layout
 from freehold.proxmox.client import PveClient, Token
@@ -34,6 +37,8 @@ class Client:
 
     loaded: LoadedStack
     only: str | None = None
+    gpus: Mapping[str, Found] | None = None
+    """The GPUs by node, once the nodes were asked (``run.gpus.look``)."""
     _secrets: Secrets | None = field(default=None, repr=False)
 
     @classmethod
@@ -62,12 +67,21 @@ class Client:
         Raises:
             LayoutError: The stack asks for what cannot be.
         """
-        return of_stack(self.loaded, self.only)
+        return self._laid_out(self.only)
 
     @cached_property
     def whole_layout(self) -> Layout:
         """The layout of all services, whatever ``--only`` says."""
-        return of_stack(self.loaded) if self.only else self.layout
+        return self._laid_out(None) if self.only else self.layout
+
+    def _laid_out(self, only: str | None) -> Layout:
+        return resolve(of_stack(self.loaded, only), self.stack, self.gpus or {})
+
+    def know_gpus(self, found: Mapping[str, Found]) -> None:
+        """Take in which GPUs the nodes have: layouts name their device nodes from now on."""
+        self.gpus = found
+        for name in ("layout", "whole_layout"):
+            self.__dict__.pop(name, None)
 
     @cached_property
     def secrets(self) -> Secrets:

@@ -7,7 +7,7 @@ from freehold.proxmox.changes import Plan
 from freehold.proxmox.observe import Observed, observe
 from freehold.proxmox.plan import plan as make_plan
 from freehold.proxmox.spec import ContainerSpec
-from freehold.run import specs, templates
+from freehold.run import gpus, specs, templates
 from freehold.run.context import Client
 
 
@@ -30,19 +30,23 @@ def wanted(client: Client) -> list[ContainerSpec]:
     return [specs.container(layout, host, volumes[host.node, host.os], keys) for host in layout.hosts]
 
 
-def plan(client: Client, *, prune: bool = False) -> tuple[Plan, Observed]:
+def plan(client: Client, *, prune: bool = False, ask: bool = True) -> tuple[Plan, Observed]:
     """What would change, and what is there. Nothing is touched.
 
     Args:
         client: The client.
         prune: Also destroy the client's containers that the stack no longer names.
+        ask: Ask the nodes which device nodes their GPUs have, unless they were asked before.
 
     Raises:
         ForeignGuestError: Something that is not Freehold's holds a VMID, a name or an address that is wanted.
         PveError: The API refused to say.
+        FreeholdError: A node does not say which GPUs it has.
     """
     api = client.api  # a client without a token has none, and nothing is made for it
     client.ensure_secrets()
+    if ask:
+        gpus.look(client)
     specs_ = wanted(client)
     nodes = {client.stack.proxmox.node, *client.stack.nodes}
     observed = observe(api, specs_, owner=client.layout.client, pool=client.layout.pool, nodes=sorted(nodes))

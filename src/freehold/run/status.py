@@ -33,7 +33,7 @@ class HostState:
 def status(client: Client) -> list[HostState]:
     """The state of each host that the stack wants."""
     try:
-        _, observed = plan.plan(client)
+        _, observed = plan.plan(client, ask=False)
     except ForeignGuestError:
         # `check` and `plan` refuse then; what the client has can be shown all the same.
         nodes = sorted({client.stack.proxmox.node, *client.stack.nodes})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from freehold.errors import BadInputError
-from freehold.run import proof
+from freehold.run import gpus, proof
 from freehold.run.context import Client
 from freehold.run.folder import RunFolder
 from freehold.run.stages import Run, Sink
@@ -19,6 +19,7 @@ def verify(client: Client, sink: Sink, *, offline: bool = False, verbosity: int 
     Raises:
         BadInputError: The client was never brought up from here.
         ProofError: A check failed.
+        FreeholdError: A node does not say which GPUs it has.
     """
     began = time.monotonic()
     if not client.secrets.has(SSH_KEY):
@@ -27,5 +28,6 @@ def verify(client: Client, sink: Sink, *, offline: bool = False, verbosity: int 
             where=str(client.secrets.file),
             remedy=f"Run: freehold up {client.stack.client}",
         )
+    gpus.look(client)
     run = Run(client, RunFolder(client.directory, "verify"), sink, verbosity)
     return summarise(run, proof.prove(run, offline=offline), seconds=time.monotonic() - began, changing=False)
