@@ -9,6 +9,7 @@ from pathlib import Path
 from pyinfra import host
 from pyinfra.operations import server
 
+from freehold.pyinfra import driver
 from freehold.pyinfra.gpu_truth import Watch, no_watch
 from freehold.pyinfra.system import (
     APT,
@@ -90,6 +91,8 @@ exporter = (
 # whether the engine of this host computes on its GPU
 watch = Watch.of_host(layout, this.name)
 
+user_space = driver.of_data(host.data.get("user_space"))
+
 needed = [
     "python3",  # Ansible's modules fail with python3-minimal
     "python3-apt",
@@ -100,6 +103,8 @@ needed = [
     *(["locales"] if compiled_locale else []),
     # the exporter asks systemd for the states of units over D-Bus
     *(["prometheus-node-exporter", "dbus"] if exporter else []),
+    # the installer of NVIDIA's user space looks at the modules of the node
+    *(["kmod"] if user_space else []),
 ]
 
 running = [
@@ -161,6 +166,8 @@ else:
 packages(name="Python, firewall, upgrades", names=needed)
 server.group(name="Group that owns passed GPUs", group="gpu", gid=2107)
 tree(name="Configuration", entries=configuration)
+if user_space:
+    driver.user_space(name="User space of the node's NVIDIA driver", release=user_space, handler="gpu")
 handlers(
     name="Apply what changed",
     commands={
@@ -172,6 +179,7 @@ handlers(
         "ssh": "systemctl reload ssh",
         "exporter": "systemctl daemon-reload && systemctl restart prometheus-node-exporter",
         **watch.handlers(),
+        "gpu": driver.RESTART_SERVICES,
     },
 )
 if not watch.wanted:

@@ -11,6 +11,7 @@ import typer
 from freehold import __version__
 from freehold.cli import audit, life, look, secrets, users
 from freehold.cli.console import report
+from freehold.cli.driver import app as driver
 from freehold.cli.lab import app as lab
 from freehold.cli.mirror import app as mirror
 from freehold.cli.versions import app as versions
@@ -43,6 +44,7 @@ app.add_typer(look.show, name="show", rich_help_panel=LOOK)
 app.add_typer(secrets.app, name="secrets", rich_help_panel=DAILY)
 app.add_typer(users.app, name="users", rich_help_panel=DAILY)
 app.add_typer(audit.app, name="audit", rich_help_panel=DAILY)
+app.add_typer(driver, name="driver", rich_help_panel=DAILY)
 app.add_typer(mirror, name="mirror", rich_help_panel=DAILY)
 app.add_typer(versions, name="versions", rich_help_panel=LOOK)
 app.add_typer(lab, name="lab", rich_help_panel="Develop")

@@ -9,6 +9,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 import gevent
 import pyinfra
@@ -58,7 +59,7 @@ def _state(request: Request, reporter: Reporter) -> State | None:
     if request.deploy.group == "containers":
         found += inventory.leftover(request.layout, plan)
     hosts = [
-        (host, data)
+        (host, data | _driver(request, data["freehold_host"]))
         for host, data in found
         if request.hosts is None or data["freehold_host"] in request.hosts
     ]
@@ -77,6 +78,18 @@ def _state(request: Request, reporter: Reporter) -> State | None:
     ctx_state.set(state)
     ctx_inventory.set(state.inventory)
     return state
+
+
+def _driver(request: Request, name: str) -> dict[str, Any]:
+    """What a node or a container must know of the NVIDIA driver, as plain data."""
+    if request.deploy is Deploy.GPU:
+        return {"driver": request.driver and request.driver.model_dump(), "replace": request.replace}
+    if request.deploy is not Deploy.BASE:
+        return {}
+    host = request.layout.host(name)
+    nvidia = any(device.path.startswith("/dev/nvidia") for device in host.devices)
+    release = request.user_space.get(host.node) if nvidia else None
+    return {"user_space": release and release.model_dump()}
 
 
 def _client(request: Request) -> PveClient:

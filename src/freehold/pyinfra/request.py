@@ -9,12 +9,14 @@ from pydantic import BaseModel, ConfigDict
 
 from freehold.events import Stage
 from freehold.layout.types import Layout
+from freehold.nvidia import Release
 from freehold.proxmox.changes import Phase, Plan
 
 
 class Deploy(StrEnum):
     """The deploys of ``deploys/``, and ``facts``, which reads and changes nothing."""
 
+    GPU = "gpu"
     NODE = "node"
     CONTAINER = "container"
     ROOT_STEPS = "root-steps"
@@ -26,6 +28,7 @@ class Deploy(StrEnum):
     def stage(self) -> Stage:
         """The stage of a run in which the deploy is used."""
         return {
+            Deploy.GPU: Stage.NODE,
             Deploy.NODE: Stage.NODE,
             Deploy.CONTAINER: Stage.CONTAINERS,
             Deploy.ROOT_STEPS: Stage.ROOT_STEPS,
@@ -38,7 +41,7 @@ class Deploy(StrEnum):
     def group(self) -> str:
         """The group of the inventory on which the deploy runs."""
         match self:
-            case Deploy.NODE | Deploy.ROOT_STEPS:
+            case Deploy.GPU | Deploy.NODE | Deploy.ROOT_STEPS:
                 return "nodes"
             case Deploy.CONTAINER | Deploy.POWER:
                 return "containers"
@@ -85,6 +88,12 @@ class Request(_Part):
     """What this deploy needs and nothing else: ``{"proxmox": {"token": ...}}`` for those that call the API."""
     scrape_hash: str | None = None
     """Hash of the password with which the monitoring service reads figures of hosts and nodes (``base``, ``node``)."""
+    driver: Release | None = None
+    """Version of the NVIDIA driver that nodes get (``gpu``); that of the lock when left out."""
+    replace: bool = False
+    """Whether another version of the driver that is installed makes way (``gpu``)."""
+    user_space: dict[str, Release] = {}
+    """Version of the NVIDIA driver that each node has, for the containers on its GPUs (``base``)."""
     options: Options = Options()
     stage: Stage | None = None
     """The stage that events name, where it is not the deploy's own."""

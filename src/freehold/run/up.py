@@ -12,7 +12,7 @@ from freehold.events import Event, Stage, Status
 from freehold.layout.types import Host, Layout
 from freehold.proxmox.changes import Action, Phase, Plan
 from freehold.proxmox.lock import client_lock
-from freehold.run import check, drift, plan, proof, roots, templates
+from freehold.run import check, drift, driver, plan, proof, roots, templates
 from freehold.run.context import TOKEN_SECRET, Client
 from freehold.run.folder import RunFolder
 from freehold.run.offline import findings as missing_offline
@@ -86,6 +86,7 @@ def _node(run: Run) -> None:
     layout = run.client.layout
     with run.stage(Stage.NODE, "Preparing the nodes"):
         reachable = {node.name for node in layout.nodes if node.address}
+        driver.prepare(run)
         if reachable:
             run.pyinfra(
                 "node",
@@ -234,11 +235,13 @@ def _fingerprints(client: Client, host: Host) -> set[str]:
 
 def _base(run: Run) -> None:
     with run.stage(Stage.BASE, "Giving hosts their base system"):
+        releases = driver.user_space(run.client)
         run.pyinfra(
             "base",
             Stage.BASE,
             ssh_config=str(run.client.ssh().config),
             scrape_hash=run.client.scrape_hash,
+            user_space={node: release.model_dump() for node, release in releases.items()},
         )
 
 
