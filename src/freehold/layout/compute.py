@@ -13,7 +13,7 @@ from freehold.catalog import services as catalog_of
 from freehold.catalog import versions
 from freehold.catalog.services import ServiceMeta, UnknownServiceError
 from freehold.errors import FreeholdError
-from freehold.layout import gpus, licence_gate, models, network, people, placement, settings
+from freehold.layout import aliases, gpus, licence_gate, models, network, people, placement, settings
 from freehold.layout.gpus import NodeGpu
 from freehold.layout.placement import GATEWAY, WEIGHTS, Seat
 from freehold.layout.types import (
@@ -107,7 +107,10 @@ def compute(
     _raise(problems, origins)
     hosts = [_host(stack, seat, seats, given.get(seat.name, []), serving) for seat in seats]
     routes = _routes(stack, seats) if GATEWAY in names else []
-    placed = Wiring(stack, catalog, seats, assigned, serving, own, options, routes, lock).services(problems)
+    wiring = Wiring(
+        stack, catalog, seats, assigned, serving, own, options, routes, lock, aliases.load(directory)
+    )
+    placed = wiring.services(problems)
     _raise(problems, origins)
     kept = _kept(only, names, catalog)
     return Layout(

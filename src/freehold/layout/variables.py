@@ -20,6 +20,8 @@ An expression is Jinja without braces, such as ``services.postgres.address``. It
 ``routes, databases, engines``
     what all services together want of the gateway, of Postgres, of users of language models. Each engine carries
     ``models``: what it serves, a list of ``name``, ``served`` (its name at the engine) and ``kind`` (``chat`` or ``embedding``).
+``routed``
+    the engines as the router gets them: with the names of ``aliases.yml`` at the engines where they lead.
 ``scrapes, alerts, hosts, nodes``
     what the monitoring asks and watches: metrics and alerts of the services, all hosts, and the nodes that are reached
     over SSH (``name, address``; nodes with ``gpus``, their number of NVIDIA GPUs).

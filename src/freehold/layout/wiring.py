@@ -7,7 +7,8 @@ from typing import Any
 
 from freehold.catalog.services import ServiceMeta
 from freehold.catalog.versions import Artifact, UnknownArtifactError, mirrored
-from freehold.layout import settings, variables
+from freehold.layout import aliases, settings, variables
+from freehold.layout.aliases import Alias
 from freehold.layout.placement import Seat
 from freehold.layout.types import AssignedGpu, RouteTarget, ServedModel, ServicePlacement
 from freehold.schema.problems import Problem
@@ -35,6 +36,7 @@ class Wiring:
         options: Mapping[str, settings.Options],
         routes: Sequence[RouteTarget],
         lock: Mapping[str, Artifact],
+        names_lead: Mapping[str, Alias],
     ) -> None:
         self.stack = stack
         self.seats = seats
@@ -54,7 +56,7 @@ class Wiring:
             }
             for seat in seats
         }
-        self.names = {
+        self.names: dict[str, Any] = {
             "client": stack.client,
             "domain": stack.domain,
             "present": sorted(own),
@@ -69,6 +71,7 @@ class Wiring:
             "hosts": [{"name": seat.name, "address": str(seat.address)} for seat in seats],
             "nodes": _nodes(stack),
             "engines": [self._engine(seat) for seat in seats if seat.meta.engine],
+            "routed": [],
             "users": [
                 user.model_dump(mode="json") | {"password": variables.lookup(f"users.{user.mail}")}
                 for user in stack.users
@@ -79,10 +82,13 @@ class Wiring:
             "secret": variables.secret_function(catalog, own),
             "artifact": _artifact_function(lock, stack.sources.mirror),
         }
+        self.names_lead = names_lead
         self.databases = [database for seat in seats for database in _databases(seat)]
 
     def services(self, problems: list[Problem]) -> list[ServicePlacement]:
         """Every service with its variables; required settings without a value are added to ``problems``."""
+        served = [ServedModel(**model) for models in self.serving.values() for model in models]
+        self.names["routed"] = aliases.lay_over(self.names["engines"], self.names_lead, problems, served)
         placed = []
         for seat in self.seats:
             values = variables.evaluate(seat.meta, self._names(seat)) | self.own[seat.name]
