@@ -20,6 +20,7 @@ from freehold.pyinfra.node import (
     no_gpu_unit,
     nvidia_minors,
     template,
+    weights_of,
 )
 from freehold.pyinfra.system import Absent, Directory, File, handlers, tree, units
 from freehold.render import render
@@ -28,6 +29,7 @@ layout = host.data.layout
 guests = [guest for guest in layout.hosts if guest.node == host.data.freehold_host]
 devices = sorted({device.path for guest in guests for device in guest.devices})
 unit = f"freehold-gpu-{layout.client}.service"
+weights = weights_of(layout, host.data.freehold_host)
 watch = Watch.of_node(layout, host.data.freehold_host)
 
 for system in host.loop(sorted({guest.os for guest in guests})):
@@ -38,6 +40,9 @@ for system in host.loop(sorted({guest.os for guest in guests})):
         system=system,
         mirrored=template_at_mirror(system, Path(layout.directory), layout.sources.mirror),
     )
+
+if weights:
+    tree(name="Directory of the weights", entries=[weights])
 
 if devices:
     variables = {"client": layout.client, "devices": devices, "nvidia": nvidia_minors(devices)}

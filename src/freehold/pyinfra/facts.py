@@ -32,6 +32,13 @@ class PathState:
     """SHA-256 of a file, target of a link."""
 
 
+_STAT = (
+    's() { t=$(stat -c "%a\t%U\t%G" "$1"); '
+    'case $t in *UNKNOWN*) stat -c "%a\t%u\t%g" "$1";; *) echo "$t";; esac; }; '
+)
+"""Mode and owners of a path; owners that have no name here, such as those of a container, by their numbers."""
+
+
 class PathStates(FactBase[dict[str, PathState]]):
     """State of many paths, by path; one that does not exist is left out."""
 
@@ -39,12 +46,12 @@ class PathStates(FactBase[dict[str, PathState]]):
 
     @override
     def command(self, paths: list[str]) -> StringCommand:
-        script = (
+        script = _STAT + (
             'for p in "$@"; do '
             'if [ -L "$p" ]; then printf "%s\\tlink\\t\\t\\t\\t%s\\n" "$p" "$(readlink "$p")"; '
-            'elif [ -d "$p" ]; then printf "%s\\tdirectory\\t%s\\t\\n" "$p" "$(stat -c "%a\t%U\t%G" "$p")"; '
-            'elif [ -f "$p" ]; then s=$(sha256sum < "$p"); '
-            'printf "%s\\tfile\\t%s\\t%s\\n" "$p" "$(stat -c "%a\t%U\t%G" "$p")" "${s%% *}"; '
+            'elif [ -d "$p" ]; then printf "%s\\tdirectory\\t%s\\t\\n" "$p" "$(s "$p")"; '
+            'elif [ -f "$p" ]; then h=$(sha256sum < "$p"); '
+            'printf "%s\\tfile\\t%s\\t%s\\n" "$p" "$(s "$p")" "${h%% *}"; '
             'elif [ -e "$p" ]; then printf "%s\\tother\\t\\t\\t\\t\\n" "$p"; fi; done'
         )
         return StringCommand("sh", "-c", QuoteString(script), "paths", *map(QuoteString, paths))

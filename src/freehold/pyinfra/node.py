@@ -11,11 +11,12 @@ from pyinfra import host
 from pyinfra.api import FactBase, QuoteString, StringCommand, operation
 from typing_extensions import override
 
+from freehold.layout.types import Layout
 from freehold.proxmox.changes import RootStep
 from freehold.proxmox.spec import client_tag
 from freehold.proxmox.templates import newest
 from freehold.pyinfra.facts import InstalledPackages, PathStates
-from freehold.pyinfra.system import APT, fail
+from freehold.pyinfra.system import APT, Directory, fail
 
 _DOWNLOAD = 1800
 
@@ -216,6 +217,20 @@ def no_gpu_unit(unit: str, client: str, vmids: Sequence[int]) -> Iterator[String
             f"systemctl disable --now {unit} 2>&1; rm -f {path} && systemctl daemon-reload"
             f" && {{ systemctl reset-failed {unit} 2>/dev/null || true; }}"
         )
+
+
+WEIGHTS_ID = 2108
+"""User and group ``weights`` in the container that keeps the weights of language models."""
+_FIRST_ID = 100000
+"""The node's number of a container's root: ``lxc.idmap`` of unprivileged containers (``PVE::LXC``)."""
+
+
+def weights_of(layout: Layout, node: str) -> Directory | None:
+    """The directory of a node for the client's weights, where a container binds it: everybody reads, one user writes."""
+    place = next(each.weights for each in layout.nodes if each.name == node)
+    bound = any(mount.source == place for guest in layout.hosts if guest.node == node for mount in guest.mounts)
+    owner = str(_FIRST_ID + WEIGHTS_ID)
+    return Directory(place, mode="755", owner=owner, group=owner) if bound else None
 
 
 def nvidia_minors(devices: Iterable[str]) -> list[int]:

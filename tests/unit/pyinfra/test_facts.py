@@ -44,6 +44,18 @@ def test_path_states_of_real_paths(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_owners_without_a_name_are_numbers(tmp_path: Path) -> None:
+    os.chown(tmp_path, 102108, 102108)
+    tmp_path.chmod(0o755)
+    command = PathStates().command([str(tmp_path)]).get_raw_value()
+
+    output = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout
+    assert PathStates().process(output.splitlines()) == {
+        str(tmp_path): PathState("directory", "755", "102108", "102108")
+    }
+
+
 def test_unit_states() -> None:
     text = """\
 Id=ssh.service
