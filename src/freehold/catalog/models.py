@@ -82,6 +82,9 @@ class LatentAttention(_Entry):
     """``kv_lora_rank``."""
     rope: Annotated[int, Field(ge=0)]
     """``qk_rope_head_dim``."""
+    index: Annotated[int, Field(ge=0)] = 0
+    """Bytes that the indexer of sparse attention keeps of one token and layer besides, where there is one: in vLLM
+    ``index_head_dim`` values of 8 bits with a scale of 32 bits per 128 of them."""
 
 
 class Architecture(_Entry):
@@ -107,6 +110,12 @@ class Architecture(_Entry):
     """Layers that keep keys and values of the last ``window`` tokens alone."""
     window: Annotated[int, Field(gt=0)] | None = None
     """Tokens of a sliding window."""
+    shared_layers: Annotated[int, Field(ge=0)] = 0
+    """Layers that use keys and values of another layer and keep none (``num_kv_shared_layers``)."""
+    global_kv_heads: Annotated[int, Field(gt=0)] | None = None
+    """``num_global_key_value_heads``: of layers that keep the whole context, where it differs from ``kv_heads``."""
+    global_head_size: Annotated[int, Field(gt=0)] | None = None
+    """``global_head_dim``: of layers that keep the whole context, where it differs from ``head_size``."""
     latent: LatentAttention | None = None
     state_bytes: Annotated[int, Field(gt=0)] | None = None
     """Bytes that the other layers (Mamba, gated delta networks) keep of one conversation, all of them together. For Qwen 3.5
@@ -117,8 +126,10 @@ class Architecture(_Entry):
     def _holds_together(self) -> Self:
         if self.heads and self.kv_heads and self.heads % self.kv_heads:
             raise ValueError(f"{self.heads} heads cannot share {self.kv_heads} kv_heads evenly")
-        if self.layers and (self.cached_layers or 0) + self.window_layers > self.layers:
-            raise ValueError(f"cached_layers and window_layers are more than {self.layers} layers")
+        if self.layers and (self.cached_layers or 0) + self.window_layers + self.shared_layers > self.layers:
+            raise ValueError(
+                f"cached_layers, window_layers and shared_layers are more than {self.layers} layers"
+            )
         return self
 
 

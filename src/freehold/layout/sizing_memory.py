@@ -50,12 +50,12 @@ def full_layers(shape: Architecture) -> int:
     """Layers that keep keys and values of the whole context."""
     if shape.cached_layers is not None:
         return shape.cached_layers
-    return (shape.layers or 0) - shape.window_layers
+    return (shape.layers or 0) - shape.window_layers - shape.shared_layers
 
 
 def recurrent_layers(shape: Architecture) -> int:
     """Layers without keys and values, which keep a state of constant size instead (Mamba, gated delta networks)."""
-    return max(0, (shape.layers or 0) - full_layers(shape) - shape.window_layers)
+    return max(0, (shape.layers or 0) - full_layers(shape) - shape.window_layers - shape.shared_layers)
 
 
 def missing(model: LanguageModel, quantization: Quantization, engine: str, gpus: int) -> Iterator[str]:
@@ -93,15 +93,21 @@ def tensor_parallel(model: LanguageModel, gpus: int) -> int:
 
 def token_bytes(shape: Architecture, engine: str, kv_cache: str) -> int:
     """Bytes that one more token takes in the KV cache of the whole model."""
-    return math.ceil(full_layers(shape) * _values(shape) * KV_BYTES[engine][kv_cache])
+    return math.ceil(full_layers(shape) * _full_bytes(shape, KV_BYTES[engine][kv_cache]))
 
 
-def _values(shape: Architecture, gpus: int = 1) -> int:
-    """Values that one layer keeps of one token on each GPU."""
+def _full_bytes(shape: Architecture, per_value: float, gpus: int = 1) -> float:
+    """Bytes on each GPU that a layer with the whole context keeps of one token."""
     if shape.latent:
         # Every GPU of a tensor-parallel group keeps the whole vector: arxiv.org/abs/2405.04434, vLLM's mla backends.
-        return shape.latent.rank + shape.latent.rope
-    return 2 * max(1, (shape.kv_heads or 0) // gpus) * (shape.head_size or 0)
+        return (shape.latent.rank + shape.latent.rope) * per_value + shape.latent.index
+    heads, size = shape.global_kv_heads or shape.kv_heads or 0, shape.global_head_size or shape.head_size or 0
+    return 2 * max(1, heads // gpus) * size * per_value
+
+
+def _window_bytes(shape: Architecture, per_value: float, gpus: int) -> float:
+    """Bytes on each GPU that a layer with a window keeps of one token in it."""
+    return 2 * max(1, (shape.kv_heads or 0) // gpus) * (shape.head_size or 0) * per_value
 
 
 def conversation_bytes(
@@ -121,9 +127,11 @@ def conversation_bytes(
     else:
         whole = _up(context, BLOCK)
         window = min(whole, _up((shape.window or 0) + 2 * batched, BLOCK) + BLOCK)
-    tokens = full_layers(shape) * whole + shape.window_layers * window
     share, states = (1, 1) if engine == "ollama" else (gpus, 2)
-    kept = tokens * _values(shape, share) * KV_BYTES[engine][kv_cache]
+    per_value = KV_BYTES[engine][kv_cache]
+    kept = full_layers(shape) * whole * _full_bytes(shape, per_value, share)
+    if shape.window_layers:
+        kept += shape.window_layers * window * _window_bytes(shape, per_value, share)
     return math.ceil(kept) + math.ceil(states * (shape.state_bytes or 0) / share)
 
 
