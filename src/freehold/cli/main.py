@@ -14,6 +14,7 @@ from freehold.cli.console import report
 from freehold.cli.driver import app as driver
 from freehold.cli.lab import app as lab
 from freehold.cli.mirror import app as mirror
+from freehold.cli.size import size
 from freehold.cli.versions import app as versions
 from freehold.errors import ExitCode, FreeholdError
 
@@ -31,6 +32,7 @@ FIRST = "From nothing to a stack"
 DAILY = "Any day"
 LOOK = "Look"
 
+app.command(rich_help_panel=FIRST)(size)
 app.command(rich_help_panel=FIRST)(life.init)
 app.command(rich_help_panel=FIRST)(life.prepare)
 app.command(rich_help_panel=FIRST)(life.check)

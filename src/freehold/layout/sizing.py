@@ -156,14 +156,16 @@ def _advice(model: LanguageModel, sizing: Sizing, cards: Sequence[Card], demand:
     if demand.kv_cache != smaller and fit(model, form, engine, cards, replace(demand, kv_cache=smaller)).fits:
         yield f"kv_cache {smaller} fits"
     if sizing.max_users:
-        yield f"{sizing.max_users} users at once fit, at {demand.context} tokens each"
+        users = "1 user at once fits" if sizing.max_users == 1 else f"{sizing.max_users} users at once fit"
+        yield f"{users}, at {demand.context} tokens each"
     if sizing.max_context and _SHORT <= sizing.max_context < demand.context:
         yield f"a context of {sizing.max_context} tokens fits, for {demand.users} users at once"
     if card := _smallest_card(model, form, engine, cards, demand):
         yield f"{len(cards)} x {card} would do" if len(cards) > 1 else f"one {card} would do"
-    more = [*cards, *cards]
-    if fit(model, form, engine, more, demand).fits:
-        yield f"{len(more)} of these GPUs would do"
+    for times in (2, 4, 8):
+        if fit(model, form, engine, [*cards] * times, demand).fits:
+            yield f"{times * len(cards)} of these GPUs would do"
+            return
 
 
 def _smallest_card(

@@ -63,7 +63,10 @@ def missing(model: LanguageModel, quantization: Quantization, engine: str, gpus:
     shape = model.architecture
     if quantization.weights_bytes is None:
         yield "size of the weights"
-    for key in ("layers", "hidden", "vocabulary"):
+    # What chooses no words needs no vocabulary, and what keeps nothing no layers.
+    words = () if model.kind in {"embedding", "reranking"} else ("vocabulary",)
+    layers = () if words == () and shape.cached_layers == 0 else ("layers",)
+    for key in (*layers, "hidden", *words):
         if getattr(shape, key) is None:
             yield key
     caches = full_layers(shape) + shape.window_layers > 0

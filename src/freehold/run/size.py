@@ -1,0 +1,223 @@
+"""What fits: for a client's stack, or for GPUs that nobody bought yet. Nothing is contacted."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from freehold.catalog import gpus as known_gpus
+from freehold.catalog import models as catalog
+from freehold.catalog import services as roles
+from freehold.catalog.gpus import GpuModel
+from freehold.catalog.models import LanguageModel
+from freehold.errors import BadInputError
+from freehold.layout import gpus, models, placement
+from freehold.layout.compute import of_stack
+from freehold.layout.sizing import Card, Demand, Sizing, alternatives, best, size
+from freehold.layout.types import ServedModel
+from freehold.layout.wiring import own_settings
+from freehold.schema.load import LoadedStack
+from freehold.schema.problems import Problem
+
+CONTEXT = models.CONTEXT
+"""Tokens per conversation where nothing else is asked for."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One answer."""
+
+    title: str
+    """The language model."""
+    engine: str
+    """The service that serves it, or the engine."""
+    sizing: Sizing | None
+    """None where no GPU computes."""
+    instead: tuple[str, ...] = ()
+    """Language models of the catalogue that would fit, where this one does not."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether it fits; what a CPU computes is not sized."""
+        return self.sizing is None or self.sizing.fits
+
+    def as_dict(self) -> dict[str, Any]:
+        """The answer as plain data."""
+        rest = asdict(self.sizing) if self.sizing else {}
+        return {
+            **rest,
+            "title": self.title,
+            "service": self.engine,
+            "fits": self.fits,
+            "instead": self.instead,
+        }
+
+
+def of_hardware(
+    cards: Sequence[Card],
+    users: int,
+    *,
+    context: int | None = None,
+    model: str | None = None,
+    engine: str | None = None,
+    kv_cache: str = "auto",
+) -> list[Row]:
+    """What of the catalogue fits these GPUs, the largest first; of one language model each of its forms.
+
+    Args:
+        cards: The GPUs, all for one engine.
+        users: Conversations at once.
+        context: Tokens per conversation; the language model's own longest, at most :data:`CONTEXT`, when left out.
+        model: One language model alone.
+        engine: ``vllm``, ``sglang`` or ``ollama``; for one language model all that serve it when left out (but SGLang), else vLLM
+            where it serves the language model.
+        kv_cache: Type of the KV cache.
+
+    Raises:
+        BadInputError: An unknown language model, engine or type of KV cache.
+    """
+    known = catalog.load()
+    if model is not None:
+        chosen = _named(model, known)
+        rows = [
+            Row(
+                chosen.title, name, size(chosen, form, name, cards, _demand(chosen, context, users, kv_cache))
+            )
+            for form, quantization in chosen.quantizations.items()
+            for name in quantization.engines
+            # SGLang is sized as vLLM is: the same figures twice would say nothing.
+            if name == engine or (engine is None and (name != "sglang" or "vllm" not in quantization.engines))
+        ]
+        if not rows:
+            raise BadInputError(
+                f"{engine} serves no form of {chosen.title}", remedy="Leave --engine out to see which do."
+            )
+        if not any(row.fits for row in rows):
+            rows[0] = Row(rows[0].title, rows[0].engine, rows[0].sizing, _instead(known, rows[0], cards))
+        return rows
+    rows = []
+    for each in known.values():
+        able = {name for form in each.quantizations.values() for name in form.engines}
+        name = engine or ("vllm" if "vllm" in able else "ollama")
+        if name in able:
+            rows.append(
+                Row(each.title, name, best(each, name, cards, _demand(each, context, users, kv_cache)))
+            )
+    largest = {each.title: each.parameters.total if each.parameters else 0.0 for each in known.values()}
+    return sorted(
+        rows, key=lambda row: (not row.fits, bool(row.sizing and row.sizing.unknown), -largest[row.title])
+    )
+
+
+def of_stack_file(loaded: LoadedStack) -> list[Row]:
+    """How the language models of a stack fit the GPUs that it gives their engines, whether they do or not.
+
+    Raises:
+        BadInputError: The stack names no language model, or has another fault than one that does not fit.
+    """
+    stack = loaded.stack
+    if not stack.models:
+        raise BadInputError(
+            f"{stack.client} names no language model",
+            where="models",
+            remedy="Write them under models: in the stack file, or ask with --hardware what would fit.",
+        )
+    meta = roles.load()
+    faults: list[Problem] = []
+    seats = placement.seats(stack, placement.chosen(stack, meta, faults), meta, faults)
+    given = {name: [gpu for _, gpu in each] for name, each in gpus.assign(stack, seats, faults).items()}
+    if faults:
+        of_stack(loaded)
+    known = catalog.load(loaded.directory)
+    settings = {seat.name: own_settings(stack, seat, given) for seat in seats}
+    served = models.serve(stack, known, seats, given, settings, [])
+    found = [each for name in sorted(served) for each in served[name]]
+    if {each.id for each in found} != set(stack.models):
+        of_stack(loaded)
+    return [
+        _served(each, known, [card for gpu in given.get(each.engine, ()) if (card := models.card(gpu))])
+        for each in found
+    ]
+
+
+def _served(each: ServedModel, known: Mapping[str, LanguageModel], cards: Sequence[Card]) -> Row:
+    if each.sizing is None:
+        return Row(each.title, each.engine, None)
+    role = str(each.sizing["engine"])
+    demand = Demand(each.context, each.users, each.kv_cache)
+    row = Row(each.title, each.engine, size(known[each.id], each.quantization, role, cards, demand))
+    return row if row.fits else Row(row.title, row.engine, row.sizing, _instead(known, row, cards))
+
+
+def _instead(known: Mapping[str, LanguageModel], row: Row, cards: Sequence[Card]) -> tuple[str, ...]:
+    """The three largest that fit as asked, of the same kind."""
+    sizing = row.sizing
+    if sizing is None:
+        return ()
+    demand = Demand(sizing.context, sizing.users, sizing.kv_cache)
+    fitting = alternatives(known, sizing.engine, cards, demand, kind=known[sizing.model].kind)
+    return tuple(f"{each.model} ({each.quantization})" for each in fitting[:3])
+
+
+def _demand(model: LanguageModel, context: int | None, users: int, kv_cache: str) -> Demand:
+    return Demand(context or min(CONTEXT, model.architecture.context or CONTEXT), users, kv_cache)
+
+
+def _named(name: str, known: Mapping[str, LanguageModel]) -> LanguageModel:
+    if name in known:
+        return known[name]
+    close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.4)
+    raise BadInputError(
+        f'The catalogue has no language model "{name}"',
+        where="--model",
+        remedy=f"Did you mean {' or '.join(close)}?" if close else "docs/reference/models.md lists them.",
+    )
+
+
+def hardware(text: str) -> list[Card]:
+    """GPUs by their names, such as ``2x RTX 4090`` or ``rtx-4090, h100-pcie``.
+
+    Where a name fits several (``H100``), the one with the least memory is taken.
+
+    Raises:
+        BadInputError: Nothing, or no GPU that the catalogue knows; the remedy names the nearest.
+    """
+    cards: list[Card] = []
+    for part in filter(None, (part.strip() for part in re.split(r"[,+]", text))):
+        counted = re.fullmatch(r"(?:(\d{1,2})\s*[x×*]\s*)?(.+)", part, re.IGNORECASE)
+        assert counted is not None
+        gpu = _gpu(counted[2].strip())
+        card = Card(gpu.title, gpu.memory, compute_capability=gpu.compute_capability, vendor=gpu.vendor)
+        cards += [card] * int(counted[1] or 1)
+    if not cards:
+        raise BadInputError("No GPU is named", where="--hardware", remedy='Such as --hardware "2x RTX 4090".')
+    return cards
+
+
+def _gpu(name: str) -> GpuModel:
+    known = known_gpus.load()
+    wanted = _words(name)
+    exact = [gpu for gpu in known.values() if wanted in (_words(gpu.id), _words(gpu.title))]
+    part = [gpu for gpu in known.values() if wanted and wanted <= _words(gpu.title) | _words(gpu.id)]
+    # "RTX 3090" is part of "RTX 3090 Ti": what has the fewest words more is meant.
+    nearest = min((len(_words(gpu.title) | _words(gpu.id)) for gpu in part), default=0)
+    fitting = exact or [gpu for gpu in part if len(_words(gpu.title) | _words(gpu.id)) == nearest]
+    if fitting:
+        return min(fitting, key=lambda gpu: gpu.memory)
+    names = {gpu.id: gpu.id for gpu in known.values()} | {gpu.title.lower(): gpu.id for gpu in known.values()}
+    close = difflib.get_close_matches(name.lower(), names, n=6, cutoff=0.3)
+    ids = list(dict.fromkeys(names[each] for each in close))[:3]
+    raise BadInputError(
+        f'No GPU of the catalogue is called "{name}"',
+        where="--hardware",
+        remedy=f"Did you mean {' or '.join(ids)}?" if ids else "Names are those of catalog/gpus.yml.",
+    )
+
+
+def _words(name: str) -> frozenset[str]:
+    """The words of a GPU's name, without its maker's: ``NVIDIA GeForce RTX 4090`` is ``rtx-4090``."""
+    words = re.findall(r"[a-z]+|\d+", name.lower())
+    return frozenset(words) - {"nvidia", "geforce", "amd", "intel", "gb", "gib"}
