@@ -34,7 +34,7 @@ GUEST_OPTIONS = (
 
 # Runs on hosts, whose Python may be older than the controller's. What was cut off goes on where it stopped.
 _FETCH = """
-import hashlib, os, sys, time, urllib.error, urllib.request
+import hashlib, http.client, os, sys, time, urllib.error, urllib.request
 url, checksum, path = sys.argv[1:4]
 part = path + ".part"
 def digest(name):
@@ -50,13 +50,17 @@ for attempt in range(5):
     request = urllib.request.Request(url, headers={"Range": "bytes=%d-" % done} if done else {})
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
-            with open(part, "ab" if answer.status == 206 else "wb") as stream:
+            done = done if answer.status == 206 else 0
+            whole = done + int(answer.headers.get("Content-Length") or 0)
+            with open(part, "ab" if done else "wb") as stream:
                 for block in iter(lambda: answer.read(1 << 20), b""):
                     stream.write(block)
+        if os.path.getsize(part) < whole:
+            raise OSError("the connection ended after %d of %d bytes" % (os.path.getsize(part), whole))
     except urllib.error.HTTPError as error:
         if error.code != 416:
             sys.exit("%s answers HTTP %d" % (url, error.code))
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         if attempt == 4:
             sys.exit("%s cannot be read: %s" % (url, error))
         time.sleep(2 << attempt)
@@ -113,8 +117,10 @@ class UserSpace(FactBase[dict[str, list[str]]]):
         return found
 
 
-def _fetch(release: Release, path: str) -> str:
-    return shlex.join(["python3", "-c", _FETCH, release.url, release.sha256, path])
+def _fetch(release: Release, path: str) -> HiddenValue:
+    """The program that fetches a file, shown by what it fetches."""
+    command = shlex.join(["python3", "-c", _FETCH, release.url, release.sha256, path])
+    return HiddenValue(command, f"fetch {release.url} ({release.sha256}) to {path}")
 
 
 @operation()
@@ -180,10 +186,9 @@ def cached(release: Release, replace: bool) -> Iterator[StringCommand]:
         path = f"{CACHE}/{release.file}"
         note = shlex.quote(release.model_dump_json())
         yield StringCommand(
-            HiddenValue(
-                f"mkdir -p -m 755 {CACHE} && {_fetch(release, path)} && printf '%s\\n' {note} > {path}.json",
-                f"fetch {release.url} into {CACHE}",
-            ),
+            f"mkdir -p -m 755 {CACHE} &&",
+            _fetch(release, path),
+            f"&& printf '%s\\n' {note} > {path}.json",
             _timeout=_INSTALLATION,
         )
     kept = {release.version, state.installed}
@@ -217,13 +222,10 @@ def installed(release: Release, replace: bool) -> Iterator[StringCommand]:
         return
     path = f"{CACHE}/{release.file}"
     yield StringCommand(
-        HiddenValue(
-            f"mkdir -p /var/lib/freehold && echo {release.version} > {UNFINISHED} &&"
-            f" if TMPDIR=/var/tmp sh {path} {NODE_OPTIONS} --tmpdir=/var/tmp >&2;"
-            f" then rm -f {UNFINISHED} && mkdir -p {PENDING} && : > {PENDING}/verify;"
-            f" else tail -n 25 {_LOG} >&2; exit 1; fi",
-            f"sh {path} {NODE_OPTIONS}",
-        ),
+        f"mkdir -p /var/lib/freehold && echo {release.version} > {UNFINISHED} &&"
+        f" if TMPDIR=/var/tmp sh {path} {NODE_OPTIONS} --tmpdir=/var/tmp >&2;"
+        f" then rm -f {UNFINISHED} && mkdir -p {PENDING} && : > {PENDING}/verify;"
+        f" else tail -n 25 {_LOG} >&2; exit 1; fi",
         _timeout=_INSTALLATION,
     )
 
@@ -292,17 +294,14 @@ def user_space(release: Release, handler: str) -> Iterator[StringCommand]:
         host.noop(f"the user space is that of the driver {release.version}")
         return
     path = f"/var/tmp/{release.file}"  # noqa: S108 - root's own in a container; /tmp is memory on Debian 13
-    purge = f"{APT} purge -y {shlex.join(foreign)} && " if foreign else ""
+    purge = f"{APT} purge -y {shlex.join(foreign)} &&" if foreign else ""
     yield StringCommand(
-        HiddenValue(
-            f"mkdir -p {PENDING} && : > {PENDING}/{handler} && rm -f {MARKER} && {purge}"
-            f"{_fetch(release, path)} &&"
-            f" if TMPDIR=/var/tmp sh {path} {GUEST_OPTIONS} --tmpdir=/var/tmp >&2; then"
-            f" find {LIBRARIES} -maxdepth 1 -name 'libcuda.so.*.*' ! -name libcuda.so.{release.version} -delete;"
-            f" rm -f {path}; echo {release.version} > {MARKER};"
-            f" else tail -n 25 {_LOG} >&2; exit 1; fi",
-            f"user space of the driver {release.version}",
-        ),
+        f"mkdir -p {PENDING} && : > {PENDING}/{handler} && rm -f {MARKER} && {purge}",
+        _fetch(release, path),
+        f"&& if TMPDIR=/var/tmp sh {path} {GUEST_OPTIONS} --tmpdir=/var/tmp >&2; then"
+        f" find {LIBRARIES} -maxdepth 1 -name 'libcuda.so.*.*' ! -name libcuda.so.{release.version} -delete;"
+        f" rm -f {path}; echo {release.version} > {MARKER};"
+        f" else tail -n 25 {_LOG} >&2; exit 1; fi",
         _timeout=_INSTALLATION,
     )
 
