@@ -319,7 +319,9 @@ def test_tells_nobody_and_fetches_nothing(host: Machine) -> None:
 
 
 def test_has_no_way_from_one_language_model_to_another(host: Machine) -> None:
-    configuration = host.file("/etc/litellm/config.yaml").content_string
+    configuration = "".join(
+        host.file(f"/etc/litellm/{name}.yaml").content_string for name in ("config", "models")
+    )
 
     assert "fallback" not in configuration.replace("no fallbacks", "")
     assert "*" not in configuration

@@ -51,8 +51,12 @@ def configuration(**others: Any) -> Any:
     return yaml.safe_load(render.render("litellm/config.yaml.j2", options(**others)))
 
 
+def models(**others: Any) -> Any:
+    return yaml.safe_load(render.render("litellm/models.yaml.j2", options(**others)))["model_list"]
+
+
 def test_every_language_model_of_every_engine_is_listed_by_its_name() -> None:
-    listed = configuration(engines=ENGINES)["model_list"]
+    listed = models(engines=ENGINES)
 
     assert [(each["model_name"], each["model_info"]["mode"]) for each in listed] == [
         ("large", "chat"),
@@ -67,11 +71,13 @@ def test_every_language_model_of_every_engine_is_listed_by_its_name() -> None:
 
 
 def test_without_engines_the_list_is_empty() -> None:
-    assert configuration()["model_list"] == []
+    assert models() == []
 
 
 def test_no_request_goes_from_one_language_model_to_another() -> None:
-    text = render.render("litellm/config.yaml.j2", options(engines=ENGINES))
+    text = "".join(
+        render.render(f"litellm/{name}.yaml.j2", options(engines=ENGINES)) for name in ("config", "models")
+    )
 
     assert "fallbacks:" not in text
     assert "*" not in text
