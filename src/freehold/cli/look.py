@@ -104,6 +104,45 @@ def layout(
 
 
 @show.command()
+def gpus(client: ClientArgument, as_document: JsonOption = False, debug: DebugOption = False) -> None:
+    """Show the GPUs that the nodes really have, and which hosts get them. The nodes are asked; nothing is changed.
+
+    Over SSH where the client gives it; else the API tells addresses and models, and no driver.
+
+    Example: freehold show gpus acme
+    """
+    from freehold.run import gpus as run_gpus
+    from freehold.run.context import Client
+
+    with errors(debug=debug, as_json_lines=as_document):
+        opened = Client.open(client)
+        rows = run_gpus.rows(opened)
+        if as_document:
+            as_json([row.as_dict() for row in rows])
+            return
+        table = Table(box=None, pad_edge=False)
+        for column in ("node", "pci", "card", "VRAM", "driver", "device", "hosts", "uuid"):
+            table.add_column(column, no_wrap=column != "hosts")
+        for row in rows:
+            gpu = row.gpu
+            table.add_row(
+                row.node,
+                gpu.pci,
+                gpu.card or gpu.name,
+                f"{gpu.memory} MiB" if gpu.memory else "",
+                " ".join(text for text in (gpu.driver, gpu.driver_version) if text),
+                gpu.device or "",
+                ", ".join(row.hosts) if row.listed else "not in the stack",
+                gpu.uuid or "",
+            )
+        show_table(table)
+        for text in run_gpus.complaints(opened):
+            out.print(text, style="yellow", markup=False, highlight=False)
+        if not rows:
+            out.print("No node of this client has a GPU.", highlight=False)
+
+
+@show.command()
 def schema() -> None:
     """Print the JSON schema of stack files, for completion in an editor.
 

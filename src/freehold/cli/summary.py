@@ -59,6 +59,8 @@ def _change(console: Console, change: Change) -> None:
             line.append(diff.old.strip(), style="red")
             line.append(" -> ")
         line.append("(removed)" if diff.new is None else diff.new.strip(), style="green")
+        if diff.about:
+            line.append(f"  {diff.about}", style="bold")
         line.append(_EFFECT[diff.effect], style="dim")
         console.print(line)
         if diff.remedy:

@@ -54,6 +54,8 @@ class FieldDiff(_Value):
     effect: Effect = Effect.LIVE
     remedy: str | None = None
     """What to do, where the change is impossible in place."""
+    about: str | None = None
+    """What the new value stands for, where it does not say it: which GPU."""
 
 
 class ApiCall(_Value):

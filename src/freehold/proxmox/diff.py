@@ -21,10 +21,17 @@ class Writes:
     delete: list[str] = field(default_factory=list)
     diffs: list[FieldDiff] = field(default_factory=list)
 
-    def put(self, option: str, old: str | None, new: str, effect: Effect = Effect.LIVE) -> None:
+    def put(
+        self,
+        option: str,
+        old: str | None,
+        new: str,
+        effect: Effect = Effect.LIVE,
+        about: str | None = None,
+    ) -> None:
         """Set an option."""
         self.options[option] = new
-        self.diffs.append(FieldDiff(field=option, old=old, new=new, effect=effect))
+        self.diffs.append(FieldDiff(field=option, old=old, new=new, effect=effect, about=about))
 
     def drop(self, option: str, old: str | None, effect: Effect = Effect.LIVE) -> None:
         """Remove an option."""
@@ -274,22 +281,35 @@ def _devices(spec: ContainerSpec, guest: ObservedGuest, found: Difference) -> No
         for option, text in propstrings.numbered(guest.config, "dev").items()
     }
     by_path = {properties.get("path", ""): option for option, properties in observed.items()}
+    wanted_paths = {wanted.path for wanted in spec.devices}
     free = _free("dev", guest)
     for wanted in spec.devices:
         new = desired.device(wanted)
         option = by_path.pop(wanted.path, None)
+        if option is None and wanted.label:
+            option = _moved(by_path, wanted.path, wanted_paths)
         if option is None:
             option = next(free)
             # Proxmox VE 9 plugs a new device at once, 8 at the next start: the restart is right on both.
-            found.root.put(option, None, propstrings.render(option, new), _later(guest))
+            found.root.put(option, None, propstrings.render(option, new), _later(guest), wanted.label)
         elif not desired.same_device(observed[option], new):
             in_force = propstrings.parse(option, guest.current.get(option, ""))
             effect = Effect.LIVE if desired.same_device(in_force, new) else _later(guest)
-            found.root.put(option, guest.config[option], propstrings.render(option, new), effect)
+            text = propstrings.render(option, new)
+            found.root.put(option, guest.config[option], text, effect, wanted.label)
     for option in sorted(by_path.values(), key=propstrings.number):
         if option in guest.pending:
             found.revert.append(option)
         found.root.drop(option, guest.config[option], _later(guest))
+
+
+def _moved(by_path: dict[str, str], path: str, wanted: set[str]) -> str | None:
+    """The option of a node of the same kind that is not wanted any more: a device that got another number."""
+    kind = path.rstrip("0123456789")
+    old = min(
+        (one for one in by_path if one.rstrip("0123456789") == kind and one not in wanted), default=None
+    )
+    return None if old is None else by_path.pop(old)
 
 
 def _free(name: str, guest: ObservedGuest) -> _FreeNumbers:

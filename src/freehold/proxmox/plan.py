@@ -94,11 +94,12 @@ def _create(spec: ContainerSpec) -> Iterator[Change]:
         calls=(ApiCall(method="POST", path=f"/nodes/{spec.node}/lxc", params=params),),
     )
     options = _root_options(spec)
+    labels = {f"dev{index}": device.label for index, device in enumerate(spec.devices)}
     if options:
         yield change(
             Action.UPDATE,
             Phase.ROOT,
-            diffs=tuple(FieldDiff(field=k, old=None, new=v) for k, v in options.items()),
+            diffs=tuple(FieldDiff(field=k, old=None, new=v, about=labels.get(k)) for k, v in options.items()),
             root_steps=(RootStep(node=spec.node, vmid=spec.vmid, options=options),),
         )
     if spec.started:

@@ -60,6 +60,8 @@ class DeviceSpec(_Value):
     uid: int | None = None
     mode: str | None = None
     deny_write: bool = False
+    label: str | None = None
+    """What the device is to people, where its path does not say it: which GPU."""
 
 
 class ContainerSpec(_Value):

@@ -8,37 +8,23 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from freehold.catalog import services as catalog
 from freehold.catalog import versions
 from freehold.errors import BadInputError, FreeholdError
 from freehold.layout.types import Layout, NodeAccess
-from freehold.run import plan, templates
+from freehold.run import driver, gpus, plan, templates
 from freehold.run.context import Client
+from freehold.run.finding import Finding as Finding
 
 MINIMUM_VERSION = (8, 2)
 """Device passthrough for containers (``devN``) is in the web interface and stable since Proxmox VE 8.2."""
 NODE_RESERVE = 2048
 """MiB of memory that a node keeps for itself."""
 _SSH_TIMEOUT = 60
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one look found."""
-
-    about: str
-    status: Literal["ok", "warning", "problem"]
-    detail: str
-    remedy: str = ""
-
-    def as_dict(self) -> dict[str, str]:
-        """The finding as plain data."""
-        return {"about": self.about, "status": self.status, "detail": self.detail, "remedy": self.remedy}
 
 
 class CheckFailedError(BadInputError):
@@ -85,13 +71,19 @@ def _findings(client: Client) -> Iterator[Finding]:
     yield privileges
     if privileges.status == "problem":
         return
-    sound = True
+    reached = {node.name: _ssh(client, node) for node in _over_ssh(client)}
+    open_ = all(finding.status != "problem" for finding in reached.values())
+    sound = open_  # what a plan needs of a node is asked over SSH
     for node in sorted({host.node for host in layout.hosts}):
-        for finding in _guarded(f"node {node}", partial(_node, client, node)):
+        for finding in _guarded(f"node {node}", partial(_node, client, node, ask=open_)):
             sound = sound and finding.status != "problem"
             yield finding
     if sound:
         yield from _guarded("containers", partial(_containers, client))
+    for node, finding in reached.items():
+        yield finding
+        if finding.status == "ok":
+            yield from _guarded(f"NVIDIA driver of {node}", partial(_driver, client, node))
     yield from _root_steps(client)
 
 
@@ -166,7 +158,7 @@ def _privileges(client: Client) -> Finding:
     return Finding("API token", "ok", f"{client.stack.proxmox.token} has every privilege that Freehold needs")
 
 
-def _node(client: Client, node: str) -> Iterator[Finding]:
+def _node(client: Client, node: str, *, ask: bool) -> Iterator[Finding]:
     api, layout = client.api, client.layout
     names = [entry["node"] for entry in api.get("/nodes", doing="listing the nodes")]
     if node not in names:
@@ -197,7 +189,9 @@ def _node(client: Client, node: str) -> Iterator[Finding]:
                 + (f"; the token may use {', '.join(sorted(bridges))}" if bridges else ""),
                 "Correct network.bridge in the stack file; `ip -br link show type bridge` on the node lists them.",
             )
-    yield from _gpus(client, node)
+    if ask:
+        gpus.look(client)
+        yield from gpus.findings(client, node)
     yield from _templates(client, node)
 
 
@@ -260,29 +254,6 @@ def _storage(listed: dict[str, Any], storage: str, content: str, key: str, need:
     return Finding(about, "ok", f"{free:.0f} GiB free" + (f", {need} GiB wanted" if need else ""))
 
 
-def _gpus(client: Client, node: str) -> Iterator[Finding]:
-    declared = client.stack.nodes.get(node)
-    if declared is None or not declared.gpus:
-        return
-    doing = f"listing the PCI devices of node {node}"
-    present = {
-        _pci(entry["id"]): entry for entry in client.api.get(f"/nodes/{node}/hardware/pci", doing=doing)
-    }
-    for gpu in declared.gpus:
-        entry = present.get(_pci(gpu.pci))
-        if entry is None:
-            yield Finding(
-                f"GPU {gpu.pci}",
-                "problem",
-                f"Node {node} has no PCI device at {gpu.pci}",
-                f"Correct nodes.{node}.gpus in the stack file; `lspci -D | grep -iE 'vga|3d'` on the node shows the addresses.",
-            )
-        else:
-            yield Finding(
-                f"GPU {gpu.pci}", "ok", str(entry.get("device_name") or entry.get("device") or "present")
-            )
-
-
 def _templates(client: Client, node: str) -> Iterator[Finding]:
     if any(access.name == node and access.address for access in client.layout.nodes):
         return  # fetched on the node itself, which renews its index first
@@ -307,21 +278,22 @@ def _containers(client: Client) -> Iterator[Finding]:
     yield Finding("containers", "ok", f"{count} to change" if count else "nothing to change")
 
 
-def _pci(address: str) -> str:
-    full = address if address.count(":") == 2 else f"0000:{address}"
-    return full if "." in full else f"{full}.0"
+def _over_ssh(client: Client) -> list[NodeAccess]:
+    """Nodes that are reached over SSH, for root steps or to be asked for their GPUs."""
+    wanted = {host.node for host in client.layout.hosts if host.devices or host.mounts}
+    wanted |= {name for name, node in client.stack.nodes.items() if node.gpus}
+    return [node for node in client.layout.nodes if node.name in wanted and node.address]
+
+
+def _driver(client: Client, node: str) -> Iterator[Finding]:
+    return driver.findings(client, next(each for each in client.layout.nodes if each.name == node))
 
 
 def _root_steps(client: Client) -> Iterator[Finding]:
     layout = client.layout
-    if not any(host.devices or host.mounts for host in layout.hosts):
-        return
-    nodes = {node.name: node for node in layout.nodes}
-    for name in sorted({host.node for host in layout.hosts if host.devices or host.mounts}):
-        access = nodes.get(name)
-        if access and access.address:
-            yield _ssh(client, access)
-        elif client.stack.proxmox.root_password_command:
+    reached = {node.name for node in layout.nodes if node.address}
+    for name in sorted({host.node for host in layout.hosts if host.devices or host.mounts} - reached):
+        if client.stack.proxmox.root_password_command:
             yield Finding(
                 f"root steps on {name}", "ok", "through a root@pam session (proxmox.root_password_command)"
             )
@@ -329,7 +301,7 @@ def _root_steps(client: Client) -> Iterator[Finding]:
                 yield Finding(
                     f"GPU device nodes of {name}",
                     "warning",
-                    "Without SSH to the node, Freehold cannot see to it that they exist when containers start",
+                    "Without SSH to the node, Freehold cannot see to it that they exist when containers start, and takes their numbers from the order of addresses",
                     f"Let the node make them at boot, before pve-guests.service (for NVIDIA: `nvidia-modprobe -c 0` with the number of each GPU, then `nvidia-modprobe -u -c 0`), or give SSH to the node (nodes.{name}.address).",
                 )
         else:

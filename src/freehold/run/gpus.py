@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 from freehold import ssh
 from freehold.catalog import gpus as catalog
@@ -120,6 +121,66 @@ def _there(client: Client, node: str, pci: str | None, uuid: str | None) -> Foun
     return found.find(pci, uuid) if found else None
 
 
+# --- what is shown of them
+
+
+@dataclass(frozen=True)
+class Row:
+    """One GPU of a node, and what the stack makes of it."""
+
+    node: str
+    gpu: FoundGpu
+    listed: bool
+    """Whether the stack lists it."""
+    hosts: tuple[str, ...]
+    """Hosts that get it, with their share where they do not get all of it."""
+    asked: bool
+    """Whether the node itself told of it; else driver and UUID are unknown."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row as plain data."""
+        return {
+            "node": self.node,
+            **self.gpu.as_dict(),
+            "listed": self.listed,
+            "hosts": list(self.hosts),
+            "asked": self.asked,
+        }
+
+
+def rows(client: Client) -> list[Row]:
+    """All GPUs of all nodes of the client.
+
+    Raises:
+        FreeholdError: A node does not answer.
+    """
+    client.know_gpus({node.name: at(client, node.name) for node in client.whole_layout.nodes})
+    return [
+        Row(
+            node=node,
+            gpu=gpu,
+            listed=any(
+                found.find(full_pci(each.gpu.pci) if each.gpu.pci else None, each.gpu.uuid) == gpu
+                for each in of_node(client.stack, node)
+            ),
+            hosts=tuple(
+                host.name + (f" ({given.share:.0%})" if given.share < 1 else "")
+                for host in client.whole_layout.hosts
+                for given in host.gpus
+                if host.node == node and found.find(given.pci, given.uuid) == gpu
+            ),
+            asked=found.asked,
+        )
+        for node, found in (client.gpus or {}).items()
+        for gpu in found.gpus
+    ]
+
+
+def complaints(client: Client) -> list[str]:
+    """What tools of drivers said instead of an answer."""
+    return [f"{node}: {text}" for node, found in (client.gpus or {}).items() for text in found.complaints]
+
+
 # --- what is said of them before anything is touched
 
 
@@ -191,8 +252,9 @@ class _Look:
                 f"Name it by its address ({self._key}: pci), or give SSH to the node (nodes.{self._node}.address).",
             )
         known = ", ".join(gpu.title for gpu in self._found.gpus) or "none"
+        where = f"at {self._gpu.pci}" if self._gpu.pci else f"with the UUID {self._gpu.uuid}"
         return self._problem(
-            f"Node {self._node} has no {'GPU at' if self._gpu.pci else 'GPU'} {self._gpu.pci or self._gpu.uuid}; it has {known}",
+            f"Node {self._node} has no GPU {where}; it has {known}",
             f"Correct {self._key} in the stack file; `freehold show gpus {self._client.stack.client}` or"
             " `lspci -D | grep -iE 'vga|3d'` on the node shows the addresses.",
         )

@@ -18,6 +18,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from freehold import ssh
 from freehold.errors import BadInputError, FreeholdError
+from freehold.gpus.found import FoundGpu
+from freehold.gpus.listed import listed
 from freehold.layout.json_schema import stack_json_schema
 from freehold.proxmox import tls
 from freehold.proxmox.client import Password, PveClient
@@ -31,9 +33,6 @@ from freehold.schema.load import inventory
 from freehold.schema.problems import StackError, display
 from freehold.schema.stack import Name, Stack
 
-_GPU_VENDORS = {"0x10de": "nvidia", "0x1002": "amd", "0x8086": "intel"}
-_GPU_CLASSES = ("0x0300", "0x0302", "0x0380")
-"""PCI classes of VGA, 3D and display controllers."""
 _BLOCK = 100
 """VMIDs and addresses that belong to one client."""
 _SSH_TIMEOUT = 60
@@ -340,17 +339,11 @@ def _free_vmids(taken: set[int]) -> int:
     return first
 
 
-def _gpus(devices: list[dict[str, Any]]) -> list[dict[str, str]]:
-    return [
-        {
-            "pci": str(entry["id"]),
-            "vendor": _GPU_VENDORS[str(entry["vendor"])],
-            "name": str(entry.get("device_name") or entry.get("device") or "GPU"),
-        }
-        for entry in sorted(devices, key=lambda entry: str(entry["id"]))
-        if str(entry.get("class", "")).startswith(_GPU_CLASSES)
-        and _GPU_VENDORS.get(str(entry.get("vendor"))) == "nvidia"
-    ]
+def _gpus(devices: list[dict[str, Any]]) -> list[FoundGpu]:
+    """Cards that compute, NVIDIA's first: others only where the catalogue knows them, since boards have graphics too."""
+    found = listed(devices).gpus
+    ours = [gpu for gpu in found if gpu.vendor == "nvidia"]
+    return ours + [gpu for gpu in found if gpu.vendor != "nvidia" and gpu.card]
 
 
 def _render(values: dict[str, Any]) -> str:

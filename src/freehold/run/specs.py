@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from freehold.layout.types import Host, Layout
+from freehold.layout.types import Device, Host, Layout
 from freehold.proxmox.spec import (
     OWNER_TAG,
     BindMount,
@@ -47,8 +47,13 @@ def container(layout: Layout, host: Host, template: str, public_keys: str) -> Co
             VolumeSpec(path=volume.path, storage=host.storage, size=volume.size, backup=volume.backup)
             for volume in host.volumes
         ),
-        mounts=tuple(BindMount(path=mount.path, source=mount.source) for mount in host.mounts),
-        devices=tuple(DeviceSpec(path=d.path, gid=d.gid, mode=d.mode) for d in host.devices),
+        mounts=tuple(
+            BindMount(path=mount.path, source=mount.source, read_only=mount.read_only)
+            for mount in host.mounts
+        ),
+        devices=tuple(
+            DeviceSpec(path=d.path, gid=d.gid, mode=d.mode, label=_label(host, d)) for d in host.devices
+        ),
         nameservers=tuple(str(address) for address in host.dns),
         searchdomain=layout.domain if host.dns else None,
         startup_order=host.start_order,
@@ -58,3 +63,12 @@ def container(layout: Layout, host: Host, template: str, public_keys: str) -> Co
         protection=bool(host.volumes),
         ssh_public_keys=public_keys,
     )
+
+
+def _label(host: Host, device: Device) -> str | None:
+    """Which GPU a device node belongs to, for people; none for the nodes that a driver shares."""
+    gpu = next((gpu for gpu in host.gpus if gpu.key == device.gpu), None)
+    if gpu is None:
+        return None
+    known = (gpu.pci, gpu.card, gpu.uuid)
+    return f"GPU {' '.join(text for text in known if text)}"

@@ -12,7 +12,7 @@ from freehold.events import Event, Stage, Status
 from freehold.layout.types import Host, Layout
 from freehold.proxmox.changes import Action, Phase, Plan
 from freehold.proxmox.lock import client_lock
-from freehold.run import check, drift, driver, plan, proof, roots, templates
+from freehold.run import check, drift, driver, gpus, plan, proof, roots, templates
 from freehold.run.context import TOKEN_SECRET, Client
 from freehold.run.folder import RunFolder
 from freehold.run.offline import findings as missing_offline
@@ -87,6 +87,7 @@ def _node(run: Run) -> None:
     with run.stage(Stage.NODE, "Preparing the nodes"):
         reachable = {node.name for node in layout.nodes if node.address}
         driver.prepare(run)
+        gpus.settle(run.client)
         if reachable:
             run.pyinfra(
                 "node",

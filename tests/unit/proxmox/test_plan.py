@@ -147,6 +147,30 @@ def test_a_gpu_that_moved_is_taken_from_its_old_host() -> None:
     assert change.root_steps[0].delete == ("dev0",)
 
 
+def test_a_gpu_whose_device_node_has_another_number_keeps_its_option_and_is_named() -> None:
+    """Numbers of device nodes move with slots: one option changes, and the plan says which GPU it is about."""
+    wanted = (
+        DeviceSpec(path="/dev/nvidia1", gid=2107, label="GPU 0000:01:00.0 rtx-4090"),
+        DeviceSpec(path="/dev/nvidiactl", gid=2107),
+    )
+    spec = SPEC.model_copy(update={"devices": wanted})
+    before = {"dev0": "/dev/nvidia0,gid=2107", "dev1": "/dev/nvidiactl,gid=2107"}
+    root, power = planned(spec, guest(before)).changes
+    (diff,) = root.diffs
+    assert (diff.field, diff.old, diff.new) == ("dev0", "/dev/nvidia0,gid=2107", "/dev/nvidia1,gid=2107")
+    assert diff.about == "GPU 0000:01:00.0 rtx-4090"
+    assert root.root_steps[0].options == {"dev0": "/dev/nvidia1,gid=2107"}
+    assert root.root_steps[0].delete == ()
+    assert power.action is Action.RESTART
+
+
+def test_a_second_gpu_is_a_device_of_its_own() -> None:
+    devices = tuple(DeviceSpec(path=f"/dev/nvidia{n}", label=f"GPU {n}") for n in (1, 0))
+    spec = SPEC.model_copy(update={"devices": devices})
+    (diff,) = planned(spec, guest({"dev0": "/dev/nvidia0"})).changes[0].diffs
+    assert (diff.field, diff.old, diff.new, diff.about) == ("dev1", None, "/dev/nvidia1", "GPU 1")
+
+
 def test_a_pending_device_is_reverted_before_it_is_removed() -> None:
     made = planned(SPEC, guest({"dev0": "/dev/nvidia0,mode=0600"}, pending=("dev0",)))
     steps = made.changes[0].root_steps

@@ -50,7 +50,15 @@ def sound(client: Client) -> dict[str, Any]:
         ],
         "/nodes/pve/lxc": [],
         "/nodes/pve/network": [{"iface": "vmbr0", "type": "bridge"}, {"iface": "eth0", "type": "eth"}],
-        "/nodes/pve/hardware/pci": [{"id": "0000:01:00.0", "device_name": "AD102"}],
+        "/nodes/pve/hardware/pci": [
+            {
+                "id": "0000:01:00.0",
+                "class": "0x030000",
+                "vendor": "0x10de",
+                "device": "0x2684",
+                "iommugroup": 13,
+            }
+        ],
         "/nodes/pve/storage/local/content": [
             {"volid": f"local:vztmpl/debian-{number}-standard_{number}.1-1_amd64.tar.zst"}
             for number in (12, 13)
@@ -194,6 +202,7 @@ def test_a_gpu_that_is_not_in_the_node(look: Look) -> None:
     assert "lspci" in found[0].remedy
 
 
+PROBED = "== devices\n0000:01:00.0|0x10de|0x2684|nvidia|13|-1|||\n== version\n== information 0000:01:00.0\nDevice Minor: 0\n== end\n"
 SSH_NODE = {**GPUS, "nodes": {"pve": {"gpus": [{"pci": "01:00.0"}], "address": "192.0.2.5"}}}
 
 
@@ -210,9 +219,11 @@ SSH_NODE = {**GPUS, "nodes": {"pve": {"gpus": [{"pci": "01:00.0"}], "address": "
 def test_ssh_to_the_node(
     look: Look, monkeypatch: pytest.MonkeyPatch, code: int, text: str, remedy: str | None
 ) -> None:
-    monkeypatch.setattr(
-        subprocess, "run", lambda argv, **_: subprocess.CompletedProcess(argv, code, stdout="", stderr=text)
-    )
+    def run(argv: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        output = PROBED if code == 0 and "== devices" in argv[-1] else ""
+        return subprocess.CompletedProcess(argv, code, stdout=output, stderr=text)
+
+    monkeypatch.setattr(subprocess, "run", run)
     found = look(**SSH_NODE)
     assert [finding.about for finding in found] == ([] if remedy is None else ["SSH to node pve"])
     if remedy is not None:

@@ -17,7 +17,8 @@ def test_a_foreign_guest_in_the_way_hides_nothing(client: Client, monkeypatch: p
     vmids = {host.name: host.vmid for host in client.layout.hosts}
     guest = ObservedGuest(node="pve", vmid=vmids["postgres"], name="acme-postgres", running=True)
 
-    def refused(_: Client) -> Any:
+    def refused(_: Client, *, ask: bool) -> Any:
+        assert not ask, "a state can be shown though no node says which GPUs it has"
         raise ForeignGuestError("Something else holds what the stack wants")
 
     monkeypatch.setattr(status.plan, "plan", refused)

@@ -26,7 +26,7 @@ from .conftest import Open
 KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIPEGnOW3Bd1tRQmi1GHn8wrBWv8Cvg4zvGzQ2ZqDwH3c"
 
 GPU_STACK: dict[str, Any] = {
-    "nodes": {"pve": {"address": "192.0.2.5", "gpus": [{"pci": "0000:01:00.0"}]}},
+    "nodes": {"pve": {"address": "192.0.2.5", "driver": "administrator", "gpus": [{"pci": "0000:01:00.0"}]}},
     "hosts": {"postgres": {"gpus": [0]}},
 }
 
