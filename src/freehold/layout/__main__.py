@@ -1,4 +1,4 @@
-"""Writes what is generated from types and roles: ``inventory/stack.schema.json``, ``docs/reference/{stack,services}.md``.
+"""Writes what is generated from types and roles: ``inventory/stack.schema.json``, ``docs/reference/{stack,services,models}.md``.
 
 ``python -m freehold.layout`` writes them in the checkout that is the working directory; with ``--check`` it writes
 nothing and exits with 1 where a file is not current.
@@ -10,8 +10,8 @@ import json
 import sys
 from pathlib import Path
 
-from freehold.catalog import services, versions
-from freehold.layout import reference, services_reference
+from freehold.catalog import gpus, models, services, versions
+from freehold.layout import models_reference, reference, services_reference
 from freehold.layout.json_schema import stack_json_schema
 
 
@@ -22,6 +22,7 @@ def generated() -> dict[Path, str]:
         Path("inventory/stack.schema.json"): json.dumps(schema, indent=2, ensure_ascii=False) + "\n",
         Path("docs/reference/stack.md"): reference.page(schema),
         Path("docs/reference/services.md"): services_reference.page(services.load(), versions.load()),
+        Path("docs/reference/models.md"): models_reference.page(models.load(), gpus.load()),
     }
 
 

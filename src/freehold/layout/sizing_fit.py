@@ -37,8 +37,16 @@ def fit(
         kv_bytes = memory.token_bytes(model.architecture, engine, demand.kv_cache)
         utilization = _utilization(engine, used, per_gpu)
 
+        # Ollama takes more of its GPUs where fewer do not hold it.
+        choices = range(1, len(cards) + 1) if engine == "ollama" else (gpus,)
+
         def has_room(context: int, users: int) -> bool:
-            return _enough(on_each(model, form, engine, used, context, users, demand.kv_cache))
+            return any(
+                _enough(
+                    on_each(model, form, engine, _used(engine, cards, n), context, users, demand.kv_cache)
+                )
+                for n in choices
+            )
 
         max_users = _most(lambda users: has_room(demand.context, users), MOST_USERS)
         longest = model.architecture.context or LONGEST_CONTEXT

@@ -423,3 +423,13 @@ def test_what_it_says_fits(
         assert size(entry, quantization, name, cards, Demand(demand.context, answer.max_users)).fits
     if answer.max_context:
         assert size(entry, quantization, name, cards, Demand(answer.max_context, demand.users)).fits
+
+
+def test_ollama_may_take_more_gpus_for_more_users() -> None:
+    asked = Demand(8192, 1)
+    answer = size(model(gib=36), "q4_k_m", "ollama", [RTX_4090] * 2, asked)
+    alone = size(model(gib=36), "q4_k_m", "ollama", [RTX_4090], asked)
+    assert answer.tensor_parallel == 1
+    assert answer.max_users is not None
+    assert alone.max_users is not None
+    assert answer.max_users > 2 * alone.max_users
