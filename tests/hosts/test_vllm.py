@@ -13,38 +13,60 @@ from testinfra.host import Host as Machine
 
 from freehold.layout.types import Host, Layout, ServicePlacement
 
-# What vLLM would answer to whoever reaches its port, whether or not with the key.
+# What vLLM 0.32 has beside answering (its routers below vllm/entrypoints): what changes it, lists or leaks, whether or not
+# with the key, and whether or not its options switch it on.
 _NOT_FOR_CALLERS = (
-    "/version",
-    "/load",
-    "/ping",
-    "/server_info",
-    "/invocations",
-    "/tokenize",
-    "/detokenize",
-    "/pause",
-    "/sleep",
-    "/collective_rpc",
-    "/update_weights",
-    "/v1/load_lora_adapter",
-    "/docs",
-    "/redoc",
-    "/openapi.json",
+    *(
+        "/version",
+        "/load",
+        "/ping",
+        "/ready",
+        "/server_info",
+        "/get_world_size",
+        "/weight_info",
+        "/tokenizer_info",
+    ),
+    *("/tokenize", "/detokenize", "/v1/chat/completions/render", "/v1/completions/render"),
+    *(
+        "/invocations",
+        "/inference/v1/generate",
+        "/v1/responses",
+        "/v1/messages",
+        "/v1/chat/completions/batch",
+    ),
+    *(
+        "/classify",
+        "/score",
+        "/v1/score",
+        "/pooling",
+        "/generative_scoring",
+        "/rerank",
+        "/v2/rerank",
+        "/v2/embed",
+    ),
+    *("/pause", "/resume", "/is_paused", "/sleep", "/wake_up", "/is_sleeping", "/abort_requests"),
+    *("/reset_prefix_cache", "/reset_mm_cache", "/reset_encoder_cache", "/release_kv_cache_memory"),
+    *("/collective_rpc", "/start_profile", "/stop_profile", "/scale_elastic_ep", "/fault_tolerance/apply"),
+    *("/update_weights", "/start_weight_update", "/finish_weight_update", "/init_weight_transfer_engine"),
+    *("/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/v1/audio/transcriptions", "/metrics/../version"),
+    *("/docs", "/redoc", "/openapi.json", "/v1/models/../../version", "/v1//chat/completions/../../../load"),
 )
 
 # Runs on the engine's own host, where root can read the key: so it is in no command line.
 _ASK = """
 import http.client, json, sys
-ask = json.loads(sys.argv[1])
-key = ask["key"]
-if key is None:
-    key = open("/etc/vllm/secrets.env").read().split("VLLM_API_KEY=")[1].strip()
-connection = http.client.HTTPConnection(ask["address"], ask["port"], timeout=120)
-headers = {"Content-Type": "application/json"} | ({"Authorization": "Bearer " + key} if key else {})
-connection.request(ask["method"], ask["path"], json.dumps(ask["body"]) if ask["body"] else None, headers)
-answer = connection.getresponse()
-text = answer.read().decode("utf-8", "replace")
-print(json.dumps({"status": answer.status, "body": json.loads(text) if text[:1] in "[{" and text else text}))
+answers = []
+for ask in json.loads(sys.argv[1]):
+    key = ask["key"]
+    if key is None:
+        key = open("/etc/vllm/secrets.env").read().split("VLLM_API_KEY=")[1].strip()
+    connection = http.client.HTTPConnection(ask["address"], ask["port"], timeout=120)
+    headers = {"Content-Type": "application/json"} | ({"Authorization": "Bearer " + key} if key else {})
+    connection.request(ask["method"], ask["path"], json.dumps(ask["body"]) if ask["body"] else None, headers)
+    answer = connection.getresponse()
+    text = answer.read().decode("utf-8", "replace")
+    answers.append({"status": answer.status, "body": json.loads(text) if text[:1] in "[{" and text else text})
+print(json.dumps(answers))
 """
 
 _LAB_ANSWER = "Hello from the tiny stand-in model of this lab."
@@ -61,16 +83,32 @@ class Engine:
         self, path: str, body: dict[str, Any] | None = None, *, key: str | None = None, method: str = ""
     ) -> dict[str, Any]:
         """Status and body of an answer; the right key is shown unless another is given."""
-        question = {"address": self.address, "port": 8000, "path": path, "body": body, "key": key}
-        question["method"] = method or ("POST" if body else "GET")
-        answer: dict[str, Any] = json.loads(
-            self.machine.check_output("python3 -c %s %s", _ASK, json.dumps(question))
+        return self.ask_all([(method or ("POST" if body else "GET"), path)], body, key=key)[0]
+
+    def ask_all(
+        self, questions: list[tuple[str, str]], body: dict[str, Any] | None = None, *, key: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Status and body of the answers to requests, each a method and a path."""
+        asked = [
+            {"address": self.address, "port": 8000, "path": path, "body": body, "key": key, "method": method}
+            for method, path in questions
+        ]
+        answers: list[dict[str, Any]] = json.loads(
+            self.machine.check_output("python3 -c %s %s", _ASK, json.dumps(asked))
         )
-        return answer
+        return answers
 
 
 @pytest.fixture
-def engine(host: Machine, this_host: Host) -> Engine:
+def unit(service: ServicePlacement) -> str:
+    """The unit that computes."""
+    return "vllm-ray.service" if service.variables.get("vllm_ray") == "worker" else "vllm.service"
+
+
+@pytest.fixture
+def engine(host: Machine, this_host: Host, service: ServicePlacement) -> Engine:
+    if service.variables.get("vllm_ray") == "worker":
+        pytest.skip("this host lends its GPUs to the head of a cluster, which is asked in its place")
     return Engine(host, str(this_host.address))
 
 
@@ -79,13 +117,11 @@ def name(service: ServicePlacement) -> str:
     return str(service.variables.get("vllm_served_name", "qwen3-8b"))
 
 
-def test_runs_as_its_own_user_and_never_had_to_be_restarted(host: Machine) -> None:
-    unit = host.service("vllm.service")
-
-    assert unit.is_running
-    assert unit.is_enabled
-    assert host.check_output("systemctl show -P User vllm.service") == "vllm"
-    assert host.check_output("systemctl show -P NRestarts vllm.service") == "0"
+def test_runs_as_its_own_user_and_never_had_to_be_restarted(host: Machine, unit: str) -> None:
+    assert host.service(unit).is_running
+    assert host.service(unit).is_enabled
+    assert host.check_output(f"systemctl show -P User {unit}") == "vllm"
+    assert host.check_output(f"systemctl show -P NRestarts {unit}") == "0"
 
 
 def test_callers_without_the_key_are_refused(engine: Engine, name: str) -> None:
@@ -103,7 +139,12 @@ def test_lists_the_language_model(engine: Engine, name: str) -> None:
     assert [model["id"] for model in answer["body"]["data"]] == [name]
 
 
-def test_answers(engine: Engine, name: str) -> None:
+def test_answers(engine: Engine, name: str, service: ServicePlacement) -> None:
+    if service.variables.get("vllm_runner") == "pooling":
+        answer = engine.ask("/v1/embeddings", {"model": name, "input": "Who are you?"})
+        assert answer["status"] == 200
+        assert any(answer["body"]["data"][0]["embedding"])
+        return
     question = {"model": name, "messages": [{"role": "user", "content": "Who are you?"}], "max_tokens": 64}
     answer = engine.ask("/v1/chat/completions", question)
 
@@ -124,18 +165,23 @@ def test_takes_questions_that_offer_tools(engine: Engine, name: str, service: Se
         "tools": [{"type": "function", "function": function}],
         "max_tokens": 8,
     }
-    wanted = 200 if service.variables.get("vllm_tool_call_parser", "hermes") else 400
+    chats = service.variables.get("vllm_runner") != "pooling"
+    wanted = 200 if chats and service.variables.get("vllm_tool_call_parser", "hermes") else 400
 
-    assert engine.ask("/v1/chat/completions", question)["status"] == wanted
+    status = engine.ask("/v1/chat/completions", question)["status"]
+    assert status == wanted if chats else status >= 400
 
 
-def test_its_metrics_have_a_key_of_their_own(engine: Engine, secret: Callable[[str], str]) -> None:
-    answer = engine.ask("/metrics", key=secret("vllm.metrics_key"))
+def test_its_metrics_have_a_key_of_their_own(
+    engine: Engine, service: ServicePlacement, secret: Callable[[str], str]
+) -> None:
+    key = secret(f"{service.name}.metrics_key")
+    answer = engine.ask("/metrics", key=key)
 
     assert answer["status"] == 200
     assert "vllm:generation_tokens_total" in answer["body"]
     assert engine.ask("/metrics", key="")["status"] == 401
-    assert engine.ask("/v1/models", key=secret("vllm.metrics_key"))["status"] == 401
+    assert engine.ask("/v1/models", key=key)["status"] == 401
 
 
 def test_says_whether_it_is_well_without_a_key(engine: Engine) -> None:
@@ -143,11 +189,17 @@ def test_says_whether_it_is_well_without_a_key(engine: Engine) -> None:
 
 
 def test_callers_reach_nothing_that_is_not_on_the_list(engine: Engine) -> None:
-    for path in _NOT_FOR_CALLERS:
-        for method in ("GET", "POST"):
-            assert engine.ask(path, {} if method == "POST" else None, method=method)["status"] == 404, path
-    for path in ("/v1/models/../../version", "/v1//chat/completions/../../../load", "/metrics/../version"):
-        assert engine.ask(path)["status"] == 404, path
+    for body in (None, {}):
+        questions = [
+            (method, path)
+            for path in _NOT_FOR_CALLERS
+            for method in (("GET",) if body is None else ("POST", "PUT", "DELETE"))
+        ]
+        answers = engine.ask_all(questions, body)
+        reached = [
+            question for question, answer in zip(questions, answers, strict=True) if answer["status"] != 404
+        ]
+        assert reached == []
 
 
 def test_only_the_proxy_listens_outside(host: Machine, this_host: Host, service: ServicePlacement) -> None:
@@ -158,15 +210,22 @@ def test_only_the_proxy_listens_outside(host: Machine, this_host: Host, service:
         if not one.startswith(("127.", "[::1]", "[fe80")) and not one.endswith((":22", ":9100"))
     }
 
+    if service.variables.get("vllm_ray", "none") != "none":
+        # Ray listens at ports of its own, which the firewall opens to the other hosts of the cluster alone.
+        assert outside >= {f"{this_host.address}:{port}" for port in service.ports.values()}
+        return
     assert "127.0.0.1:8001" in listeners
     assert outside == {f"{this_host.address}:{port}" for port in service.ports.values()}
 
 
-def test_the_key_lies_where_root_alone_reads_it(host: Machine, secret: Callable[[str], str]) -> None:
-    key = secret("vllm.api_key")
-    file = host.file("/etc/vllm/secrets.env")
+def test_the_key_lies_where_root_alone_reads_it(
+    host: Machine, service: ServicePlacement, secret: Callable[[str], str]
+) -> None:
+    key = secret(f"{service.name}.api_key")
 
-    assert (file.user, file.group, file.mode) == ("root", "root", 0o400)
+    for path in ("/etc/vllm/secrets.env", "/etc/vllm/ray.env"):
+        file = host.file(path)
+        assert (file.user, file.group, file.mode) == ("root", "root", 0o400), path
     for path in ("/etc/vllm/config.yaml", "/etc/systemd/system/vllm.service", "/etc/engine-proxy/Caddyfile"):
         assert key not in host.file(path).content_string, path
     proxy = host.file("/etc/engine-proxy/secrets.env")
@@ -174,12 +233,48 @@ def test_the_key_lies_where_root_alone_reads_it(host: Machine, secret: Callable[
     assert key not in host.check_output("ps -eo args")
 
 
-def test_tells_nobody_and_fetches_nothing(host: Machine) -> None:
-    process = host.check_output("systemctl show -P MainPID vllm.service")
+def test_tells_nobody_and_fetches_nothing(host: Machine, unit: str) -> None:
+    process = host.check_output(f"systemctl show -P MainPID {unit}")
     settings = host.check_output("tr '\\0' '\\n' < /proc/%s/environ", process).splitlines()
 
     assert {"VLLM_NO_USAGE_STATS=1", "DO_NOT_TRACK=1", "HF_HUB_OFFLINE=1"} <= set(settings)
     assert "VLLM_SERVER_DEV_MODE=1" not in settings
+
+
+def test_loads_safetensors_alone_and_runs_no_code_of_a_language_model(
+    host: Machine, service: ServicePlacement
+) -> None:
+    options = host.file("/etc/vllm/config.yaml").content_string.splitlines()
+    processes = host.check_output("ps -eo args")
+    where = service.variables.get("vllm_path") or "/var/lib/vllm/models/"
+
+    assert 'load-format: "safetensors"' in options
+    assert [line for line in options if line.startswith(f'model: "{where}')]
+    assert "trust-remote-code" not in processes
+    assert "trust_remote_code" not in processes
+    assert not [line for line in options if "trust" in line]
+
+
+def test_cannot_change_the_weights_of_its_node(host: Machine, service: ServicePlacement) -> None:
+    if path := service.variables.get("vllm_path"):
+        assert host.run("touch %s/.written", path).rc != 0, "even root may not write there"
+        assert not host.file(f"{path}/.written").exists
+
+
+def test_gpus_exchange_data_as_the_probe_found(
+    host: Machine, service: ServicePlacement, unit: str, record_property: Callable[[str, object], None]
+) -> None:
+    given = service.variables
+    several = given.get("vllm_tensor_parallel", 1) > 1 and given.get("vllm_device", "cuda") == "cuda"
+    probed = several and given.get("vllm_nccl_p2p", "auto") == "auto"
+    assert ("probe.py" in host.file(f"/etc/systemd/system/{unit}").content_string) == probed
+    if probed:
+        found = json.loads(host.file("/var/lib/vllm/p2p.json").content_string)
+        record_property("exchange between GPUs", f"{'direct' if found['p2p'] else 'no'}: {found['reason']}")
+        process = host.check_output(f"systemctl show -P MainPID {unit}")
+        settings = host.check_output("tr '\\0' '\\n' < /proc/%s/environ", process).splitlines()
+        assert found["final"], found["reason"]
+        assert ("NCCL_P2P_DISABLE=1" in settings) == (not found["p2p"]), found["reason"]
 
 
 def test_only_its_clients_reach_it(
@@ -222,8 +317,11 @@ def test_computes_where_the_stack_says(
     assert all(int(line) > 1000 for line in used.splitlines()), used
 
 
-@pytest.mark.parametrize(("unit", "exposure"), [("vllm.service", 30), ("engine-proxy.service", 15)])
-def test_the_units_are_hardened(host: Machine, unit: str, exposure: int) -> None:
-    result = host.run(f"systemd-analyze security --no-pager --threshold={exposure} {unit}")
+@pytest.mark.parametrize(
+    ("name_of_unit", "exposure"),
+    [("vllm.service", 30), ("vllm-ray.service", 30), ("engine-proxy.service", 15)],
+)
+def test_the_units_are_hardened(host: Machine, name_of_unit: str, exposure: int) -> None:
+    result = host.run(f"systemd-analyze security --no-pager --threshold={exposure} {name_of_unit}")
 
     assert result.rc == 0, result.stdout

@@ -95,7 +95,7 @@ class Artifact(BaseModel):
                 image = f"{urlsplit(base).netloc}/{self.image.partition('/')[2]}"
                 plain = urlsplit(base).scheme == "http"
             return {"version": self.version, "image": image, "digest": self.digest or "", "plain_http": plain}
-        return {"version": self.version}
+        return {"version": self.version, "lock": self.lock} if self.lock else {"version": self.version}
 
 
 def at_mirror(mirror: str, url: str, sha256: str) -> str:

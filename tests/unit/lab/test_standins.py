@@ -37,7 +37,7 @@ def test_every_stand_in_says_what_it_is_and_stands_for_something() -> None:
     for stand_in in standins.all_of_them():
         module = standins.HERE / stand_in.sources[0]
         assert "stand-in" in module.read_text(encoding="utf-8").splitlines()[0].lower(), module
-        assert lock[stand_in.artifact].source in {"release", "oci"}
+        assert lock[stand_in.artifact].source in {"release", "oci", "pypi"}
         assert stand_in.version == f"{lock[stand_in.artifact].version}+stand-in"
         assert all((standins.HERE / source).exists() for source in stand_in.sources)
 

@@ -97,4 +97,5 @@ def test_sample(sample: Path) -> None:
 @pytest.mark.parametrize("client", ["lab", "example-law-firm"])
 def test_samples_show_every_service(client: str) -> None:
     loaded = load_stack(CHECKOUT / "inventory" / client / "stack.yml")
-    assert {service.name for service in of_stack(loaded).services} == set(catalog.load())
+    # SGLang stands where vLLM stands; the samples show vLLM.
+    assert {service.name for service in of_stack(loaded).services} == set(catalog.load()) - {"sglang"}
