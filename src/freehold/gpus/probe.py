@@ -40,7 +40,7 @@ for file in /proc/driver/nvidia/gpus/*/information; do
     [ -r "$file" ] || continue
     slot="${{file%/information}}"; echo "== information ${{slot##*/}}"; cat "$file"
 done
-if [ -e /proc/driver/nvidia/version ] && command -v nvidia-smi >/dev/null 2>&1; then
+if [ -d /proc/driver/nvidia ] && command -v nvidia-smi >/dev/null 2>&1; then
     echo '== smi'
     timeout {SMI_TIMEOUT} nvidia-smi --query-gpu=pci.bus_id,uuid,name,memory.total,driver_version \
         --format=csv,noheader,nounits 2>&1 || echo "nvidia-smi ended with $?"

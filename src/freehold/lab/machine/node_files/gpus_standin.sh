@@ -1,21 +1,19 @@
 #!/bin/sh
 # Stand-in of the GPUs on the node of Freehold's lab: what the kernel would tell of them in /proc/driver/nvidia and /sys.
 # Four GPUs that do not exist, by the table /opt/freehold-lab/gpus. nvidia-smi and nvidia-modprobe (stand-ins too) read it.
+# There is no /proc/driver/nvidia/version: no driver is loaded that containers would need libraries for.
 #   freehold-lab-gpus boot                  puts them in place: the lab's node does so when it boots
 #   freehold-lab-gpus swap-minors PCI PCI   the cards stay where they are, the driver counts them in another order
 #   freehold-lab-gpus swap-slots PCI PCI    the cards change places
 # Both take effect like a reboot of the node: device nodes that were made are gone, and running containers keep theirs.
 set -eu
 table=/opt/freehold-lab/gpus
-driver=$(cat /opt/freehold-lab/driver)
 here=/run/freehold-lab-gpus
 
 describe() {
     mkdir -p "$here/driver/nvidia/gpus" "$here/pci"
     rm -rf "$here/driver/nvidia" "$here/pci"/*
     mkdir -p "$here/driver/nvidia/gpus"
-    printf 'NVRM version: NVIDIA UNIX x86_64 Kernel Module  %s  (stand-in of Freehold'"'"'s lab)\n' "$driver" \
-        > "$here/driver/nvidia/version"
     grep -v '^#' "$table" | while read -r minor pci uuid id _ _ iommu name; do
         gpu=$here/driver/nvidia/gpus/$pci
         mkdir -p "$gpu"
