@@ -11,7 +11,7 @@ from rich.text import Text
 
 from freehold.cli.console import DebugOption, JsonOption, as_json, errors, harmless, out, show_table
 from freehold.errors import BadInputError, ExitCode
-from freehold.layout.sizing import Card, PerGpu
+from freehold.layout.sizing import Card, PerGpu, Together
 from freehold.run.size import Row
 
 PARTS = (
@@ -36,7 +36,7 @@ def size(
     client: Annotated[
         str | None,
         typer.Argument(
-            metavar="[CLIENT]",
+            metavar="CLIENT",
             help="A folder under inventory/, or the path of a stack file; --hardware needs none.",
             show_default=False,
         ),
@@ -97,8 +97,8 @@ def size(
 ) -> None:
     """Say which language models fit the GPUs, for how many users and how long a context, and what to change if not.
 
-    Computed from the catalogue; nothing is contacted. Ends with 3 when nothing fits, and for a client when one of
-    its language models does not. docs/sizing.md explains the figures.
+    Computed from the catalogue; nothing is contacted. docs/sizing.md explains it.
+    Ends with 3 when nothing fits; for a client, when one of its models does not.
 
     Example: freehold size --hardware "2x RTX 4090" --users 15
     """
@@ -190,6 +190,8 @@ def _show(rows: Sequence[Row], *, explain: bool) -> None:
             )
         elif explain and sizing and not sizing.fits:
             _explain(row)
+    for name, together in {row.engine: row.together for row in rows if row.together}.items():
+        _together(name, together)
 
 
 def _explain(row: Row) -> None:
@@ -203,6 +205,16 @@ def _explain(row: Row) -> None:
         out.print(f"- {harmless(advice)}", highlight=False, markup=False)
     if row.instead:
         out.print(f"- instead of it would fit: {', '.join(row.instead)}", highlight=False, markup=False)
+
+
+def _together(engine: str, together: Together) -> None:
+    out.print(f"\n{engine} holds all of its language models at once:", highlight=False, markup=False)
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for number, gpu in enumerate(together.cards):
+        table.add_row(f"GPU {number}", f"{gpu.total / 1024:.1f} of {gpu.memory / 1024:.1f} GiB", picture(gpu))
+    show_table(table)
+    for advice in together.advice:
+        out.print(f"- {advice}", highlight=False, markup=False)
 
 
 def _verdict(row: Row) -> Text:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from freehold.catalog import gpus as known_gpus
@@ -16,7 +16,7 @@ from freehold.catalog.models import LanguageModel
 from freehold.errors import BadInputError
 from freehold.layout import gpus, models, placement
 from freehold.layout.compute import of_stack
-from freehold.layout.sizing import Card, Demand, Sizing, alternatives, best, size
+from freehold.layout.sizing import Card, Demand, Sizing, Together, alternatives, best, size, size_together
 from freehold.layout.types import ServedModel
 from freehold.layout.wiring import own_settings
 from freehold.schema.load import LoadedStack
@@ -38,22 +38,22 @@ class Row:
     """None where no GPU computes."""
     instead: tuple[str, ...] = ()
     """Language models of the catalogue that would fit, where this one does not."""
+    together: Together | None = None
+    """All that its Ollama holds at once, where that is more than this one."""
 
     @property
     def fits(self) -> bool:
-        """Whether it fits; what a CPU computes is not sized."""
-        return self.sizing is None or self.sizing.fits
+        """Whether it fits, also beside the others of its engine; what a CPU computes is not sized."""
+        alone = self.sizing is None or self.sizing.fits
+        return alone and (self.together is None or self.together.fits)
 
     def as_dict(self) -> dict[str, Any]:
         """The answer as plain data."""
         rest = asdict(self.sizing) if self.sizing else {}
-        return {
-            **rest,
-            "title": self.title,
-            "service": self.engine,
-            "fits": self.fits,
-            "instead": self.instead,
-        }
+        rest |= {"title": self.title, "service": self.engine, "fits": self.fits, "instead": self.instead}
+        if self.together:
+            rest["together"] = [asdict(gpu) for gpu in self.together.cards]
+        return rest
 
 
 def of_hardware(
@@ -137,10 +137,24 @@ def of_stack_file(loaded: LoadedStack) -> list[Row]:
     found = [each for name in sorted(served) for each in served[name]]
     if {each.id for each in found} != set(stack.models):
         of_stack(loaded)
-    return [
-        _served(each, known, [card for gpu in given.get(each.engine, ()) if (card := models.card(gpu))])
-        for each in found
+    cards = {
+        name: [card for gpu in given.get(name, ()) if (card := models.card(gpu))] for name in sorted(served)
+    }
+    rows = [_served(each, known, cards[each.engine]) for each in found]
+    return [replace(row, together=_beside(row, found, known, cards[row.engine])) for row in rows]
+
+
+def _beside(
+    row: Row, found: Sequence[ServedModel], known: Mapping[str, LanguageModel], cards: Sequence[Card]
+) -> Together | None:
+    others = [each for each in found if each.engine == row.engine and each.sizing is not None]
+    if row.sizing is None or row.sizing.engine != "ollama" or len(others) < 2:
+        return None
+    wanted = [
+        (known[each.id], each.quantization, Demand(each.context, each.users, each.kv_cache))
+        for each in others
     ]
+    return size_together(wanted, cards)
 
 
 def _served(each: ServedModel, known: Mapping[str, LanguageModel], cards: Sequence[Card]) -> Row:

@@ -284,3 +284,23 @@ def test_what_the_cpu_computes_is_not_sized(cli: Cli, tmp_path: Path) -> None:
     said = cli("size", folder)
     assert said.code == 0, said.err
     assert "on the CPU" in said.out
+
+
+def test_ollama_holds_all_of_its_models_at_once(cli: Cli, tmp_path: Path) -> None:
+    both = {"middle": {"engine": "ollama"}, "only-ollama": None}
+    said = cli("size", client(tmp_path, models=both, use={"users": 2}))
+    assert said.code == 0, said.err
+    assert "ollama holds all of its language models at once:" in said.out
+    (line,) = [line for line in said.out.splitlines() if line.startswith("GPU 0")]
+    assert "of 24.0 GiB" in line
+
+
+def test_what_fits_alone_but_not_beside_the_others_does_not_fit(cli: Cli, tmp_path: Path) -> None:
+    both = {"middle": {"engine": "ollama", "users": 6}, "only-ollama": {"users": 6}}
+    folder = client(tmp_path, models=both)
+    said = cli("size", folder)
+    assert said.code == 3
+    assert "each fits alone, but not all of them at once" in said.out
+    rows = json.loads(cli("size", folder, "--json").out)
+    assert {row["fits"] for row in rows} == {False}
+    assert all(row["total"] > row["memory"] for row in rows[0]["together"])
