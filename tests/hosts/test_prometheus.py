@@ -213,6 +213,8 @@ tests:
       - {series: 'freehold_gpu_up{host="pve", pci="0000:01:00.0"}', values: '1x60'}
       - {series: 'freehold_gpu_up{host="pve", pci="0000:02:00.0"}', values: '0x60'}
       - {series: 'freehold_gpu_temperature_celsius{host="pve", pci="0000:01:00.0"}', values: '91x60'}
+      - {series: 'freehold_driver_next_boot_ready{host="pve", kernel="7.0.2-6-pve", driver="580.178.04"}', values: '0x60'}
+      - {series: 'freehold_driver_next_boot_ready{host="two", kernel="7.0.2-6-pve", driver="580.178.04"}', values: '1x60'}
       - {series: 'freehold_backup_timestamp_seconds{service="postgres"}', values: '-200000x60'}
       - {series: 'freehold_backup_timestamp_seconds{service="n8n"}', values: '0x60'}
     alert_rule_test:
@@ -240,6 +242,9 @@ tests:
       - eval_time: 20m
         alertname: GpuHot
         exp_alerts: [{exp_labels: {severity: warning, host: pve, pci: '0000:01:00.0'}}]
+      - eval_time: 40m
+        alertname: DriverMissingAfterNextBoot
+        exp_alerts: [{exp_labels: {severity: critical, host: pve, kernel: 7.0.2-6-pve, driver: 580.178.04}}]
       - eval_time: 50m
         alertname: BackupOld
         exp_alerts: [{exp_labels: {severity: critical, service: postgres}}]

@@ -23,7 +23,8 @@ ALLOWED = {
     "secrets": {"errors", "authority", "vault", "catalog", "schema"},
     "gpus": {"errors", "schema", "catalog", "layout"},
     "proxmox": {"errors"},
-    "mirror": {"errors", "resources", "catalog", "schema", "layout"},
+    "nvidia": {"catalog"},
+    "mirror": {"errors", "resources", "catalog", "schema", "layout", "nvidia"},
     "upstream": {"errors", "catalog", "mirror"},
 }
 """Rooms with a list of their own: what else of ours they may import."""

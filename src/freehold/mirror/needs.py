@@ -19,6 +19,7 @@ from freehold.catalog.versions import Artifact
 from freehold.errors import FreeholdError
 from freehold.layout.types import Layout, ServicePlacement
 from freehold.mirror.apt import CODENAMES, TEMPLATE
+from freehold.nvidia import ARTIFACT
 
 BASE = "base"
 """The artifact that lists the packages of every host's base system (``deploys/base.py``)."""
@@ -136,6 +137,8 @@ def of(layout: Layout, lock: Mapping[str, Artifact]) -> list[Need]:
         template = lock.get(TEMPLATE_OF.format(os=system))
         if template and template.pinned:
             found.append(_file(f"container template of {system}", template))
+    if any(device.path.startswith("/dev/nvidia") for host in layout.hosts for device in host.devices):
+        found.append(_file("NVIDIA driver of nodes and containers", lock[ARTIFACT]))
     for placed in layout.services:
         found += _of_service(layout, placed, lock)
     return list(dict.fromkeys(found))

@@ -122,6 +122,8 @@ def test_unit_makes_the_nodes_before_guests_start() -> None:
 
     lines = text.splitlines()
     assert "Before=pve-guests.service" in lines
+    # a oneshot has no limit of its own, and all guests wait for this one
+    assert "TimeoutStartSec=120" in lines
     # -u turns the numbers after -c into minors of /dev/nvidia-uvm, so the two never stand in one call
     assert "ExecStart=nvidia-modprobe -c 0 -c 1" in lines
     assert "ExecStart=nvidia-modprobe -u -c 0" in lines
