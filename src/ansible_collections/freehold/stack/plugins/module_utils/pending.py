@@ -10,11 +10,10 @@ the stack is back to what the manifest records.
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+
+from ansible_collections.freehold.stack.plugins.module_utils import kept
 
 FOLDER = "/etc/freehold"
 _NAME = "pending.json"
@@ -22,8 +21,8 @@ _NAME = "pending.json"
 
 def _all(folder: str) -> dict[str, list[str]]:
     try:
-        found = json.loads((Path(folder) / _NAME).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        found = kept.read(Path(folder) / _NAME)
+    except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -38,23 +37,11 @@ def add(folder: str, service: str, handlers: Iterable[str]) -> None:
     noted = _all(folder)
     wanted = sorted({*noted.get(service, []), *handlers})
     if service not in noted or wanted != noted[service]:
-        _write(folder, noted | {service: wanted})
+        kept.write(Path(folder) / _NAME, noted | {service: wanted})
 
 
 def clear(folder: str, service: str) -> None:
     """Forget the handlers of the service: they ran."""
     noted = _all(folder)
     if noted.pop(service, None) is not None:
-        _write(folder, noted)
-
-
-def _write(folder: str, noted: dict[str, list[str]]) -> None:
-    Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=folder, prefix=".pending-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump(noted, stream, sort_keys=True)
-        Path(name).replace(Path(folder) / _NAME)
-    except BaseException:
-        Path(name).unlink()
-        raise
+        kept.write(Path(folder) / _NAME, noted)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from ansible_collections.freehold.stack.plugins.module_utils import pending
+from ansible_collections.freehold.stack.plugins.module_utils import accounts, kept, pending
 
 try:
     import bcrypt
@@ -153,39 +153,30 @@ def hashed(password: str) -> str:
     return made.decode()
 
 
-def fits(password: str, kept: str | None) -> bool:
-    """Whether a kept hash is one of this password."""
+def fits(password: str, known: str | None) -> bool:
+    """Whether a known hash is one of this password."""
     try:
-        return bool(kept and bcrypt.checkpw(password.encode(), kept.encode()))
+        return bool(known and bcrypt.checkpw(password.encode(), known.encode()))
     except ValueError:
         return False
 
 
 def _made() -> dict[str, Any]:
-    found: dict[str, Any]
-    try:
-        found = json.loads(MADE.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        found = {}
-    return {"users": {}, "admin": ""} | found
+    return {"users": {}, "admin": ""} | (kept.read(MADE) or {})
 
 
 def _remember(made: dict[str, Any]) -> None:
-    MADE.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    new = MADE.with_suffix(".new")
-    new.write_text(json.dumps(made, indent=1), encoding="utf-8")
-    new.chmod(0o600)
-    new.replace(MADE)
+    kept.write(MADE, made, folder_mode=0o755)
 
 
 def _administrator(server: _Langfuse, found: dict[str, dict[str, Any]], made: dict[str, Any]) -> None:
     mail = server.module.params["admin_mail"].lower()
     known = found.get(mail)
     if known and not fits(server.module.params["admin_password"], known["password"]):
-        kept = literal(hashed(server.module.params["admin_password"]))
+        password = literal(hashed(server.module.params["admin_password"]))
         server.make(
             "password of the administrator",
-            f"UPDATE users SET password = {kept}, updated_at = CURRENT_TIMESTAMP WHERE id = {literal(known['id'])};",  # noqa: S608
+            f"UPDATE users SET password = {password}, updated_at = CURRENT_TIMESTAMP WHERE id = {literal(known['id'])};",  # noqa: S608
         )
     earlier = found.get(made["admin"])
     if made["admin"] != mail and earlier:
@@ -257,19 +248,7 @@ def main() -> None:
             "admin_mail": {"type": "str", "required": True},
             "admin_password": {"type": "str", "required": True, "no_log": True},
             "member_role": {"type": "str", "choices": ["NONE", "VIEWER", "MEMBER"], "default": "NONE"},
-            "users": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "mail": {"type": "str", "required": True},
-                    "password": {"type": "str", "required": True, "no_log": True},
-                    "admin": {"type": "bool", "default": False},
-                    "groups": {"type": "list", "elements": "str", "default": []},
-                    "language": {"type": "str"},
-                },
-            },
+            "users": accounts.USERS,
         },
         supports_check_mode=True,
     )

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.freehold.stack.plugins.module_utils import pending
+from ansible_collections.freehold.stack.plugins.module_utils import kept, pending
 
 DOCUMENTATION = r"""
 module: manifest
@@ -46,25 +43,11 @@ PATH = Path("/etc/freehold/manifest.json")
 
 def _read() -> dict[str, Any]:
     try:
-        found = json.loads(PATH.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        found = kept.read(PATH)
+    except ValueError:
         # An unreadable manifest says nothing that can be kept: each section is written anew by its owner.
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _write(manifest: dict[str, Any]) -> None:
-    PATH.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=PATH.parent, prefix=".manifest-")
-    new = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump(manifest, stream, indent=1, sort_keys=True)
-            stream.write("\n")
-        new.replace(PATH)  # mkstemp made it 0600
-    except BaseException:
-        new.unlink()
-        raise
 
 
 def main() -> None:
@@ -88,7 +71,7 @@ def main() -> None:
     changed = services.get(module.params["service"]) != section
     services[module.params["service"]] = section
     if changed and not module.check_mode:
-        _write(manifest)
+        kept.write(PATH, manifest)
     if not module.check_mode:
         pending.clear(str(PATH.parent), module.params["service"])
     module.exit_json(changed=changed)

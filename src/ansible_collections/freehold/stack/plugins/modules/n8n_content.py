@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.freehold.stack.plugins.module_utils import pending
+from ansible_collections.freehold.stack.plugins.module_utils import accounts, kept, pending
 
 DOCUMENTATION = r"""
 module: n8n_content
@@ -101,7 +101,7 @@ class _N8n:
         self.module = module
         self.cookie = ""
         self.done: list[str] = []
-        self.made: dict[str, Any] = {"users": [], "credentials": {}, "flows": {}} | _read(MADE)
+        self.made: dict[str, Any] = {"users": [], "credentials": {}, "flows": {}} | (kept.read(MADE) or {})
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """One call of the API that n8n's own pages use; its answer's ``data``."""
@@ -131,25 +131,13 @@ class _N8n:
     def keep(self) -> None:
         """Remember at once what was made: a run that is cut off later must still know it as ours."""
         if not self.module.check_mode:
-            MADE.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            new = MADE.with_suffix(".new")
-            new.write_text(json.dumps(self.made, indent=1), encoding="utf-8")
-            new.chmod(0o600)
-            new.replace(MADE)
+            kept.write(MADE, self.made, folder_mode=0o755)
 
     def digest(self, content: Any) -> str:
         """Of what may be secret, with a key that only this host knows."""
         key = str(self.made.setdefault("key", secrets.token_hex(32)))
         text = json.dumps(content, sort_keys=True).encode()
         return hashlib.blake2b(text, key=key.encode(), digest_size=32).hexdigest()
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    return found
 
 
 def _cookie(headers: http.client.HTTPMessage) -> str:
@@ -311,19 +299,7 @@ def main() -> None:
             "url": {"type": "str", "required": True},
             "owner_mail": {"type": "str", "required": True},
             "owner_password": {"type": "str", "required": True, "no_log": True},
-            "users": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "mail": {"type": "str", "required": True},
-                    "password": {"type": "str", "required": True, "no_log": True},
-                    "admin": {"type": "bool", "default": False},
-                    "groups": {"type": "list", "elements": "str", "default": []},
-                    "language": {"type": "str"},
-                },
-            },
+            "users": accounts.USERS,
             "credentials": {"type": "list", "elements": "dict", "default": [], "no_log": True},
             "flows": {"type": "list", "elements": "dict", "default": []},
             "payload": {"type": "str", "no_log": True},

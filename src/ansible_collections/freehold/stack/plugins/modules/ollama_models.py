@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.freehold.stack.plugins.module_utils import pending
+from ansible_collections.freehold.stack.plugins.module_utils import kept, pending
 
 DOCUMENTATION = r"""
 module: ollama_models
@@ -213,17 +213,14 @@ class _Ollama:
 
 def _read() -> set[str]:
     try:
-        found = json.loads(BROUGHT.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        found = kept.read(BROUGHT)
+    except ValueError:
         return set()
     return set(found) if isinstance(found, list) else set()
 
 
 def _write(names: set[str]) -> None:
-    BROUGHT.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new = BROUGHT.with_suffix(".new")
-    new.write_text(json.dumps(sorted(names)) + "\n", encoding="utf-8")
-    new.replace(BROUGHT)
+    kept.write(BROUGHT, sorted(names))
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.freehold.stack.plugins.module_utils import pending
+from ansible_collections.freehold.stack.plugins.module_utils import accounts, kept, pending
 
 DOCUMENTATION = r"""
 module: openwebui_users
@@ -191,12 +191,12 @@ def _groups(
             found[group["name"]] = new
             _keep(server, made, "groups", new)
         elif known["description"] != group["description"]:
-            kept = {key: known.get(key) for key in ("permissions", "data", "parent_group_id")}
+            others = {key: known.get(key) for key in ("permissions", "data", "parent_group_id")}
             server.make(
                 f"description of group {group['name']}",
                 "POST",
                 f"/api/v1/groups/id/{known['id']}/update",
-                kept | form,
+                others | form,
             )
     names = {group["name"] for group in wanted}
     for name, group in found.items():
@@ -246,11 +246,7 @@ def _membership(
 
 
 def _made() -> dict[str, Any]:
-    try:
-        found = json.loads(MADE.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        found = {}
-    return {"users": [], "groups": [], "admin": ""} | found
+    return {"users": [], "groups": [], "admin": ""} | (kept.read(MADE) or {})
 
 
 def _keep(server: _OpenWebUI, made: dict[str, Any], kind: str, new: dict[str, Any]) -> None:
@@ -261,11 +257,7 @@ def _keep(server: _OpenWebUI, made: dict[str, Any], kind: str, new: dict[str, An
 
 
 def _remember(made: dict[str, Any]) -> None:
-    MADE.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    new = MADE.with_suffix(".new")
-    new.write_text(json.dumps(made, indent=1), encoding="utf-8")
-    new.chmod(0o600)
-    new.replace(MADE)
+    kept.write(MADE, made, folder_mode=0o755)
 
 
 def _apply(server: _OpenWebUI) -> None:
@@ -293,19 +285,7 @@ def main() -> None:
             "url": {"type": "str", "required": True},
             "admin_mail": {"type": "str", "required": True},
             "admin_password": {"type": "str", "required": True, "no_log": True},
-            "users": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "mail": {"type": "str", "required": True},
-                    "password": {"type": "str", "required": True, "no_log": True},
-                    "admin": {"type": "bool", "default": False},
-                    "groups": {"type": "list", "elements": "str", "default": []},
-                    "language": {"type": "str"},
-                },
-            },
+            "users": accounts.USERS,
             "groups": {
                 "type": "list",
                 "elements": "dict",
