@@ -165,12 +165,13 @@ def _use(
     elif _release(state, release) is None:
         yield Finding(
             about,
-            "problem",
+            "problem" if managed else "warning",
             f"The node has {state.loaded}, the lock names {release.version}: of {state.loaded} no checksum is known, so that "
-            "containers cannot be given the same",
+            "containers are not given the same user space",
             upgrade
             if managed
-            else f"Name it in {client.directory / versions.OVERLAY}: nvidia-driver with version {state.loaded}, url and sha256.",
+            else f"Name it in {client.directory / versions.OVERLAY} (nvidia-driver with version {state.loaded}, url and sha256), "
+            "or see to the user space of containers on its GPUs yourself.",
         )
     elif state.loaded != release.version:
         yield Finding(
