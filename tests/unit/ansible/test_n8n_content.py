@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.freehold.stack.plugins.module_utils import pending
+from ansible_collections.freehold.stack.plugins.module_utils import api, pending
 from ansible_collections.freehold.stack.plugins.modules import n8n_content as module
 
 
@@ -46,7 +46,7 @@ class StandIn(module._N8n):
     def _invitations(self, _method: str, rest: str, body: Any) -> Any:
         if rest == "accept":
             if self.refuse_acceptance:
-                raise module._RefusedError(400, "weak")
+                raise api.RefusedError(400, "weak")
             self.accounts[body["token"]]["isPending"] = False
             return {}
         made = {
@@ -74,7 +74,7 @@ class StandIn(module._N8n):
             self.flows[body["id"]] = {**body, "versionId": "v1", "activeVersionId": None, "isArchived": False}
             return self.flows[body["id"]]
         if identifier not in self.flows:
-            raise module._RefusedError(404, "no such workflow")
+            raise api.RefusedError(404, "no such workflow")
         flow = self.flows[identifier]
         if action == "activate":
             flow["activeVersionId"] = body["versionId"]
@@ -135,7 +135,7 @@ def test_accounts_are_made_once_and_go_with_the_stack() -> None:
 def test_an_invitation_that_was_cut_off_is_accepted_by_the_next_run() -> None:
     first = StandIn(users=[user("one")])
     first.refuse_acceptance = True
-    with pytest.raises(module._RefusedError):
+    with pytest.raises(api.RefusedError):
         apply(first)
 
     second = StandIn(first, users=[user("one")])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.freehold.stack.plugins.module_utils import pending
+from ansible_collections.freehold.stack.plugins.module_utils import api, pending
 from ansible_collections.freehold.stack.plugins.modules import openwebui_users as module
 
 
@@ -27,11 +27,11 @@ class StandIn(module._OpenWebUI):
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         if path.endswith("/signin"):
             if body["email"] != self.admin:
-                raise module._RefusedError(400, "wrong")
+                raise api.RefusedError(400, "wrong")
             return {"token": "t"}
         if path.endswith("/auths/add"):
             if body["email"] == self.refuse:
-                raise module._RefusedError(500, "no")
+                raise api.RefusedError(500, "no")
             made = {**body, "id": f"id-{body['email']}", "group_ids": []}
             self.accounts[body["email"]] = made
             return made
@@ -61,7 +61,7 @@ def user(name: str) -> dict[str, Any]:
 def test_what_was_made_before_a_failure_goes_when_it_is_not_wanted_any_more(tmp_path: Path) -> None:
     server = StandIn("admin@acme.example", users=[user("one"), user("two")])
     server.refuse = "two@acme.example"
-    with pytest.raises(module._RefusedError):
+    with pytest.raises(api.RefusedError):
         module._apply(server)
     assert set(server.accounts) == {"one@acme.example"}
     assert json.loads((tmp_path / "pending.json").read_text()) == {"openwebui": []}

@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.freehold.stack.plugins.module_utils import pending
+from ansible_collections.freehold.stack.plugins.module_utils import api, pending
 
 DOCUMENTATION = r"""
 module: langfuse_retention
@@ -73,15 +73,9 @@ class _ClickHouse:
         """Rows of a query."""
         params = self.module.params
         asked = urllib.parse.urlencode({"database": params["database"], "default_format": "JSONEachRow"})
-        request = urllib.request.Request(f"{params['url']}/?{asked}", sql.encode(), method="POST")  # noqa: S310
-        request.add_header("X-ClickHouse-User", params["user"])
-        request.add_header("X-ClickHouse-Key", params["password"])
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(request, timeout=120) as answer:
-                return [json.loads(line) for line in answer.read().decode().splitlines() if line]
-        except urllib.error.HTTPError as error:
-            raise OSError(error.read().decode("utf-8", "replace")[:1000]) from error
+        headers = {"X-ClickHouse-User": params["user"], "X-ClickHouse-Key": params["password"]}
+        answer = api.ask("POST", f"{params['url']}/?{asked}", sql.encode(), headers, timeout=120)
+        return [json.loads(line) for line in answer.content.decode().splitlines() if line]
 
 
 def rule(definition: str) -> tuple[str, int] | None:
@@ -133,7 +127,7 @@ def main() -> None:
     after: list[str] = []
     try:
         changed, before, after = _apply(_ClickHouse(module))
-    except OSError as error:
+    except (OSError, api.RefusedError) as error:
         if not module.check_mode:
             module.fail_json(
                 msg=f"ClickHouse at {module.params['url']} refused the retention of Langfuse: {error}"

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import http.client
 import json
 import secrets
-import urllib.error
-import urllib.request
 import zlib
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.freehold.stack.plugins.module_utils import accounts, kept, pending
+from ansible_collections.freehold.stack.plugins.module_utils import accounts, api, kept, pending
 
 DOCUMENTATION = r"""
 module: n8n_content
@@ -88,14 +85,6 @@ MADE = Path("/var/lib/freehold/n8n-content.json")
 """What this module made: ids of accounts, ids and digests of credentials, versions and digests of workflows."""
 
 
-class _RefusedError(Exception):
-    """An answer that is no success."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(f"HTTP {status}: {text}")
-        self.status = status
-
-
 class _N8n:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
@@ -105,20 +94,13 @@ class _N8n:
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """One call of the API that n8n's own pages use; its answer's ``data``."""
-        headers = {"Content-Type": "application/json", "browser-id": "freehold"}
-        if self.cookie:
-            headers["Cookie"] = self.cookie
-        data = None if body is None else json.dumps(body).encode()
-        address = f"{self.module.params['url']}/rest/{path}"
-        request = urllib.request.Request(address, data, headers, method=method)  # noqa: S310 - always HTTP
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(request, timeout=60) as answer:
-                if path == "login":
-                    self.cookie = _cookie(answer.headers)
-                return json.load(answer).get("data")
-        except urllib.error.HTTPError as error:
-            raise _RefusedError(error.code, error.read(500).decode("utf-8", "replace")) from error
+        headers = {"browser-id": "freehold"} | ({"Cookie": self.cookie} if self.cookie else {})
+        answer = api.ask(method, f"{self.module.params['url']}/rest/{path}", body, headers)
+        if path == "login":
+            self.cookie = "; ".join(
+                each.partition(";")[0] for each in answer.headers.get_all("Set-Cookie") or []
+            )
+        return answer.json().get("data")
 
     def make(self, words: str, method: str, path: str, body: Any = None) -> Any:
         """A change, except in check mode."""
@@ -138,10 +120,6 @@ class _N8n:
         key = str(self.made.setdefault("key", secrets.token_hex(32)))
         text = json.dumps(content, sort_keys=True).encode()
         return hashlib.blake2b(text, key=key.encode(), digest_size=32).hexdigest()
-
-
-def _cookie(headers: http.client.HTTPMessage) -> str:
-    return "; ".join(each.partition(";")[0] for each in headers.get_all("Set-Cookie") or [])
 
 
 def _users(server: _N8n) -> None:
@@ -247,7 +225,7 @@ def _current(server: _N8n, identifier: str) -> dict[str, Any] | None:
     """A workflow as it is; None where there is none of this id, or people put it away."""
     try:
         found: dict[str, Any] = server.ask("GET", f"workflows/{identifier}")
-    except _RefusedError as refused:
+    except api.RefusedError as refused:
         if refused.status != 404:
             raise
         return None
@@ -314,7 +292,7 @@ def main() -> None:
     server = _N8n(module)
     try:
         _apply(server, payload)
-    except _RefusedError as refused:
+    except api.RefusedError as refused:
         module.fail_json(msg=f"n8n refused: {refused}", done=server.done)
     except OSError as error:
         if not module.check_mode:

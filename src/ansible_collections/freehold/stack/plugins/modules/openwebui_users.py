@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.freehold.stack.plugins.module_utils import accounts, kept, pending
+from ansible_collections.freehold.stack.plugins.module_utils import accounts, api, kept, pending
 
 DOCUMENTATION = r"""
 module: openwebui_users
@@ -94,14 +91,6 @@ sys.exit(0 if rows == 1 else "there is no account " + mail)
 """
 
 
-class _RefusedError(Exception):
-    """An answer that is no success."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(f"HTTP {status}: {text}")
-        self.status = status
-
-
 class _OpenWebUI:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
@@ -110,18 +99,8 @@ class _OpenWebUI:
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """One call of the API; see C(/docs) of Open WebUI in its development mode, and its routers."""
-        headers = {"Content-Type": "application/json"}
-        if self.token:
-            headers["Authorization"] = f"Bearer {self.token}"
-        data = None if body is None else json.dumps(body).encode()
-        address = self.module.params["url"] + path
-        request = urllib.request.Request(address, data, headers, method=method)  # noqa: S310 - always HTTP
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(request, timeout=60) as answer:
-                return json.load(answer)
-        except urllib.error.HTTPError as error:
-            raise _RefusedError(error.code, error.read(500).decode("utf-8", "replace")) from error
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        return api.ask(method, self.module.params["url"] + path, body, headers).json()
 
     def make(self, words: str, method: str, path: str, body: Any = None) -> Any:
         """A change, except in check mode."""
@@ -136,7 +115,7 @@ class _OpenWebUI:
         login = {"email": self.module.params["admin_mail"], "password": self.module.params["admin_password"]}
         try:
             self.token = self.ask("POST", "/api/v1/auths/signin", login)["token"]
-        except _RefusedError as refused:
+        except api.RefusedError as refused:
             if refused.status not in (400, 401):
                 raise
             self.done.append("address or password of the administrator")
@@ -301,7 +280,7 @@ def main() -> None:
     server = _OpenWebUI(module)
     try:
         _apply(server)
-    except _RefusedError as refused:
+    except api.RefusedError as refused:
         module.fail_json(msg=f"Open WebUI refused: {refused}", done=server.done)
     except OSError as error:
         if not module.check_mode:
