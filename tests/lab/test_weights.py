@@ -369,7 +369,16 @@ def test_damage_is_found_and_weights_go_with_their_entry(place: Place, tiny: dic
         {"path": str(path), "file": "config.json", "what": "is not there"},
         {"path": str(path), "file": "model.safetensors", "what": "has another content"},
     ]
-    assert place.run("state")[-1]["weights"][0]["lacking"] == ["config.json"]
+    assert place.run("state")[-1]["weights"][0]["lacking"] == ["config.json", "model.safetensors"]
+    place.log.clear()
+    place.fetch(model(revision))
+    assert {
+        line.rpartition("/")[2] for line in place.log if line.startswith("GET") and "/api/" not in line
+    } == {
+        "config.json",
+        "model.safetensors",
+    }
+    assert place.run("verify")[-1]["damaged"] == []
     assert place.run("remove", str(path))[-1]["removed"] == [
         {"path": str(path), "size": sum(map(len, tiny.values()))}
     ]

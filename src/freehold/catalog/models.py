@@ -1,7 +1,7 @@
 """What Freehold knows of language models: their shape, their weights, who serves them, and under which licence.
 
 Data lies in ``catalog/language_models/*.yml``, a file per provider; ``models.yml`` in a client's folder is laid over it, per
-entry and key, for that client alone. Every figure has a source; what could not be verified is left out (``null``), which
+entry and key, for that client alone, and ``models.lock.yml`` adds what was learned when weights were fetched first. Every figure has a source; what could not be verified is left out (``null``), which
 means unknown: nothing is computed from it, and nothing is guessed.
 """
 
@@ -19,6 +19,8 @@ from freehold.errors import BadInputError
 
 OVERLAY = "models.yml"
 """Name of a client's own entries, in its folder."""
+LOCK = "models.lock.yml"
+"""What was learned of weights when they were fetched first, in the client's folder: written by ``run/models.py``."""
 
 _FOLDER = Path(__file__).parent / "language_models"
 
@@ -185,8 +187,72 @@ class LanguageModel(_Entry):
         return self
 
 
+class LockedForm(_Entry):
+    """One form of the weights, as it was when it was fetched first."""
+
+    repository: Repository | None = None
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
+    files: tuple[WeightFile, ...] = ()
+    digest: Sha256 | None = None
+
+
+Lock = Mapping[str, Mapping[str, LockedForm]]
+"""By id and name of the form."""
+
+
+def load_lock(directory: Path) -> Lock:
+    """A client's lock; empty when there is none.
+
+    Raises:
+        BadInputError: The file cannot be read.
+    """
+    path = directory / LOCK
+    if not path.is_file():
+        return {}
+    try:
+        return {
+            name: {form: LockedForm.model_validate(known) for form, known in entry.items()}
+            for name, entry in _document(path).items()
+        }
+    except ValidationError as error:
+        raise _bad(path, str(error)) from error
+
+
+def locked(entry: LanguageModel, lock: Mapping[str, LockedForm]) -> LanguageModel:
+    """An entry with what the lock knows of its forms; what the entry itself says differently counts."""
+    return entry.model_copy(
+        update={
+            "quantizations": {
+                name: _locked(form, lock[name]) if name in lock else form
+                for name, form in entry.quantizations.items()
+            }
+        }
+    )
+
+
+def _locked(form: Quantization, known: LockedForm) -> Quantization:
+    found: dict[str, Any] = {}
+    if known.digest and form.digest is None:
+        found["digest"] = known.digest
+    if known.repository == form.repository and form.revision in {None, known.revision}:
+        own = {file.name: file for file in form.files}
+        files = (
+            own.get(file.name, file).model_copy(update=_given(own.get(file.name), file))
+            for file in known.files
+        )
+        found |= {"revision": known.revision, "files": tuple(files) or form.files}
+    return form.model_copy(update=found)
+
+
+def _given(own: WeightFile | None, known: WeightFile) -> dict[str, Any]:
+    """What the lock adds to what an entry says of a file."""
+    if own is None:
+        return {}
+    return {key: value for key, value in known.model_dump().items() if getattr(own, key) is None}
+
+
 def load(directory: Path | None = None) -> Mapping[str, LanguageModel]:
-    """The catalogue by id, with the entries of a client's folder laid over it.
+    """The catalogue by id, with the entries and the lock of a client's folder laid over it.
 
     Raises:
         BadInputError: A file says what no entry can say; the message names the file and the key.
@@ -197,6 +263,9 @@ def load(directory: Path | None = None) -> Mapping[str, LanguageModel]:
         for name, entry in _document(overlay).items():
             below = _entries()[name][1] if name in _entries() else {}
             found[name] = _validated(overlay, name, _merged(below, entry))
+    for name, lock in (load_lock(directory) if directory else {}).items():
+        if name in found:
+            found[name] = locked(found[name], lock)
     return found
 
 

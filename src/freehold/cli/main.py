@@ -14,6 +14,7 @@ from freehold.cli.console import report
 from freehold.cli.driver import app as driver
 from freehold.cli.lab import app as lab
 from freehold.cli.mirror import app as mirror
+from freehold.cli.models import app as models
 from freehold.cli.size import size
 from freehold.cli.versions import app as versions
 from freehold.errors import ExitCode, FreeholdError
@@ -47,6 +48,7 @@ app.add_typer(secrets.app, name="secrets", rich_help_panel=DAILY)
 app.add_typer(users.app, name="users", rich_help_panel=DAILY)
 app.add_typer(audit.app, name="audit", rich_help_panel=DAILY)
 app.add_typer(driver, name="driver", rich_help_panel=DAILY)
+app.add_typer(models, name="models", rich_help_panel=DAILY)
 app.add_typer(mirror, name="mirror", rich_help_panel=DAILY)
 app.add_typer(versions, name="versions", rich_help_panel=LOOK)
 app.add_typer(lab, name="lab", rich_help_panel="Develop")

@@ -213,7 +213,7 @@ def _value(
         repository=form.repository,
         revision=form.revision,
         files=form.files,
-        path=None if ollama else _path(model, quantization, form),
+        path=None if ollama else path_of(model, quantization, form),
         ollama=form.ollama,
         digest=form.digest,
         context=demand.context,
@@ -228,7 +228,7 @@ def _value(
     )
 
 
-def _path(model: LanguageModel, quantization: str, form: Quantization) -> str:
+def path_of(model: LanguageModel, quantization: str, form: Quantization) -> str:
     """Where the weights lie: by repository and revision, so that an old one stays until it is removed by name."""
     name = form.repository.replace("/", "--") if form.repository else f"{model.id}--{quantization}"
     return f"{MODELS}/{name}/{form.revision or 'unlocked'}"

@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from freehold import ssh
+from freehold.catalog.models import LOCK
 from freehold.errors import FreeholdError
 from freehold.events import Event, Stage, Status
 from freehold.layout.types import Host, Layout
 from freehold.proxmox.changes import Action, Phase, Plan
 from freehold.proxmox.lock import client_lock
-from freehold.run import check, drift, driver, gpus, plan, proof, roots, templates
+from freehold.run import check, drift, driver, gpus, models_lock, plan, proof, roots, templates
 from freehold.run.context import TOKEN_SECRET, Client
 from freehold.run.folder import RunFolder
 from freehold.run.offline import findings as missing_offline
@@ -268,4 +269,11 @@ def _services(run: Run, options: Options) -> None:
                 hosts=sorted(differing),
                 services=sorted({name for services in differing.values() for name in services}),
                 verbosity=options.verbosity,
+            )
+        if learned := models_lock.learn(client):
+            run.say(
+                Stage.SERVICES,
+                Status.PROGRESS,
+                "Locked what was learned of weights",
+                message=f"{', '.join(learned)} in {client.directory / LOCK}",
             )
