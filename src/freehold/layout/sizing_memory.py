@@ -28,7 +28,7 @@ LOADED = 1.02
 for gpt-oss: github.com/llm-d-incubation/llm-d-planner/blob/main/accuracy/accuracy_report.md"""
 
 BLOCK = 16
-"""Tokens per block of vLLM's KV cache."""
+"""Tokens per block of vLLM's KV cache, at least."""
 
 MICROBATCH = 1024
 """Tokens that Ollama lets llama.cpp compute at once (``n_ubatch`` in github.com/ollama/ollama/issues/16480)."""
@@ -128,14 +128,26 @@ def conversation_bytes(
         whole = _up(context, 256)
         window = min(whole, _up((shape.window or 0) + batched, 256))
     else:
-        whole = _up(context, BLOCK)
-        window = min(whole, _up((shape.window or 0) + 2 * batched, BLOCK) + BLOCK)
+        block = block_tokens(shape, engine, kv_cache, gpus)
+        whole = _up(context, block)
+        window = min(whole, _up((shape.window or 0) + 2 * batched, block) + block)
     share, states = (1, 1) if engine == "ollama" else (gpus, 2)
     per_value = KV_BYTES[engine][kv_cache]
     kept = full_layers(shape) * whole * _full_bytes(shape, per_value, share)
     if shape.window_layers:
         kept += shape.window_layers * window * _window_bytes(shape, per_value, share)
     return math.ceil(kept) + math.ceil(states * (shape.state_bytes or 0) / share)
+
+
+def block_tokens(shape: Architecture, engine: str, kv_cache: str, gpus: int) -> int:
+    """Tokens per block of vLLM's KV cache: in hybrid models a block takes as much as the state of one layer.
+
+    Its log says ``Setting attention block size to 1568 tokens to ensure that attention page size is >= mamba page size``.
+    """
+    recurrent, one = recurrent_layers(shape), _full_bytes(shape, KV_BYTES[engine][kv_cache], gpus)
+    if not (recurrent and one and shape.state_bytes):
+        return BLOCK
+    return max(BLOCK, _up(math.ceil(shape.state_bytes / recurrent / gpus / one), BLOCK))
 
 
 def batched_tokens(memory: int, capability: float | None) -> int:

@@ -159,10 +159,11 @@ def test_latent_attention_is_repeated_on_every_gpu() -> None:
 
 
 def test_other_layers_keep_a_state_of_constant_size() -> None:
-    hybrid = model(cached_layers=8, state_bytes=100 * memory.MIB)
-    gpu = size(hybrid, "awq", "vllm", [RTX_4090], Demand(16384, 2)).per_gpu
+    hybrid = model(cached_layers=8, state_bytes=96 * memory.MIB)
+    gpu = size(hybrid, "awq", "vllm", [RTX_4090], Demand(16385, 2)).per_gpu
     assert gpu is not None
-    assert gpu.kv_cache == 2 * (16384 * 8 * 4096 // memory.MIB + 2 * 100)
+    # 24 layers of 4 MiB, so that a block of one layer is 1024 tokens of 4 KiB: 17 blocks.
+    assert gpu.kv_cache == 2 * (17 * 1024 * 8 * 4096 // memory.MIB + 2 * 96)
 
 
 def test_an_encoder_keeps_nothing() -> None:

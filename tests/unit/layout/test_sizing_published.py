@@ -135,3 +135,11 @@ def test_state_of_layers_without_keys_and_values(entry: dict[str, Any]) -> None:
     state = model(entry["shape"]).architecture.state_bytes
     assert state is not None
     assert state / memory.MIB == pytest.approx(entry["measured"]["state"], rel=LLAMA_CPP)
+
+
+@pytest.mark.parametrize("entry", entries("vllm", "block"))
+def test_blocks_of_hybrid_models(entry: dict[str, Any]) -> None:
+    gpu = entry["gpu"]
+    shape = model(entry["shape"]).architecture
+    ours = memory.block_tokens(shape, "vllm", gpu.get("kv_cache", "auto"), gpu["gpus"])
+    assert ours == entry["measured"]["block"]
