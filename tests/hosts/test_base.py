@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import socket
 import time
 from pathlib import Path
@@ -14,6 +15,8 @@ from testinfra.host import Host as Machine
 from freehold.layout.types import Host, Layout
 
 MANIFEST = "/etc/freehold/manifest.json"
+NVIDIA_MARKER = "/etc/freehold/nvidia-version"
+NVIDIA_LIBRARIES = "/usr/lib/x86_64-linux-gnu"
 
 
 def test_no_unit_failed(host: Machine) -> None:
@@ -130,6 +133,65 @@ def test_gpus_are_those_of_the_layout_and_no_others(host: Machine, this_host: Ho
         assert (
             host.check_output("stat -c '%%g %%a' %s", device.path) == f"{device.gid} {int(device.mode, 8):o}"
         )
+
+
+def test_gpus_are_the_cards_of_the_layout(host: Machine, this_host: Host) -> None:
+    """By UUID, since numbers of device nodes move: NVIDIA's driver lists those cards whose device nodes it may open."""
+    given = [gpu for gpu in this_host.gpus if gpu.vendor == "nvidia"]
+    if given and not host.file("/proc/driver/nvidia/version").exists:
+        pytest.skip("the node has no NVIDIA driver that could tell")
+    listed = re.findall(r"UUID: (GPU-[0-9a-f-]{36})", host.run("nvidia-smi -L").stdout)
+
+    if all(gpu.uuid for gpu in given):
+        assert sorted(listed) == sorted(str(gpu.uuid) for gpu in given)
+    else:  # the node could not be asked which card has which UUID
+        assert len(listed) == len(given)
+
+
+def test_there_is_no_kernel_module_of_nvidia(host: Machine) -> None:
+    """Modules are the node's: in a container they could not be loaded, and building them there breaks its upgrades."""
+    patterns = "'*nvidia*dkms*' 'nvidia-kernel-*' 'nvidia-open-kernel-*' dkms"
+    packages = host.run(f"dpkg-query -W -f '${{db:Status-Status}} ${{Package}}\n' {patterns}").stdout
+    modules = host.run("find /lib/modules /usr/src -name 'nvidia*.ko*' -o -name 'nvidia-[0-9]*'").stdout
+
+    assert [line for line in packages.splitlines() if line.startswith("installed ")] == []
+    assert modules == ""
+
+
+def test_user_space_of_the_driver_is_whole(host: Machine, this_host: Host, layout: Layout) -> None:
+    """One version, installed to its end by Freehold, with no packages of another one; nothing at all without a GPU."""
+    nvidia = any(device.path.startswith("/dev/nvidia") for device in this_host.devices)
+    managed = any(node.name == this_host.node and node.driver == "managed" for node in layout.nodes)
+    marker = host.file(NVIDIA_MARKER)
+    found = host.run(f"ls {NVIDIA_LIBRARIES}/libcuda.so.*.*").stdout.split()
+    libraries = [path.rsplit("/libcuda.so.", 1)[-1] for path in found]
+
+    if marker.exists:
+        assert nvidia
+        assert libraries == [marker.content_string.strip()]
+        names = "'nvidia-*' 'libnvidia-*' 'libcuda1*'"
+        packages = host.run(f"dpkg-query -W -f '${{db:Status-Status}} ${{Package}}\n' {names}").stdout
+        assert [line for line in packages.splitlines() if line.startswith("installed ")] == []
+    else:
+        # Freehold gave none: because there is no GPU, or because the driver is not its own and of a version it does not know.
+        assert not (nvidia and managed)
+
+
+def test_user_space_is_that_of_the_nodes_driver(host: Machine, this_host: Host) -> None:
+    """To the patch level: another one fails with "Driver/library version mismatch", or computes on the CPU without a word."""
+    if not any(device.path.startswith("/dev/nvidia") for device in this_host.devices):
+        return
+    kernel = host.file("/proc/driver/nvidia/version")
+    if not kernel.exists:
+        pytest.skip(
+            "no NVIDIA driver is in the kernel under this container (as in the lab, whose GPUs are stand-ins): "
+            "that it agrees with the user space is not proven here"
+        )
+    loaded = re.search(r"\s(\d+\.\d+(\.\d+)?)\s", kernel.content_string)
+
+    assert loaded
+    assert host.file(f"{NVIDIA_LIBRARIES}/libcuda.so.{loaded[1]}").exists
+    host.run_expect([0], "nvidia-smi -L")
 
 
 def test_clients_authority_is_trusted_once_there_is_one(host: Machine, layout: Layout) -> None:
