@@ -193,9 +193,14 @@ def findings(client: Client, node: str) -> Iterator[Finding]:
     for host in client.whole_layout.hosts:
         for gpu in host.gpus if host.node == node else ():
             takers.setdefault(_key(gpu.pci, gpu.uuid, found), []).append(host.name)
+    seen: dict[str, str] = {}
     for each in of_node(client.stack, node):
-        hosts = takers.get(_key(full_pci(each.gpu.pci) if each.gpu.pci else None, each.gpu.uuid, found), [])
-        yield _Look(client, node, found, each, hosts).finding()
+        key = _key(full_pci(each.gpu.pci) if each.gpu.pci else None, each.gpu.uuid, found)
+        if key in seen:
+            yield _same(node, each, seen[key], key)
+        else:
+            yield _Look(client, node, found, each, takers.get(key, [])).finding()
+        seen.setdefault(key, each.name)
     if found.complaints and takers:
         yield _complaint(client, node, found)
 
@@ -203,6 +208,15 @@ def findings(client: Client, node: str) -> Iterator[Finding]:
 def _key(pci: str | None, uuid: str | None, found: Found) -> str:
     there = found.find(pci, uuid)
     return there.pci if there else str(pci or uuid)
+
+
+def _same(node: str, each: NodeGpu, other: str, key: str) -> Finding:
+    return Finding(
+        f"GPU {each.gpu.pci or each.gpu.uuid}",
+        "problem",
+        f"{other} and {each.name} are one card of node {node}, the one at {key}",
+        f"The cards may have changed places. Correct nodes.{node}.gpus in the stack file: name both by UUID, or both by address.",
+    )
 
 
 def _complaint(client: Client, node: str, found: Found) -> Finding:

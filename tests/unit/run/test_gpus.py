@@ -198,6 +198,14 @@ def test_what_is_wrong_is_refused(
     assert remedy in finding.remedy
 
 
+def test_one_card_by_two_names_is_refused(client_of: Told) -> None:
+    """As after two cards changed places, one named by its slot and the other by its UUID."""
+    moved = told({ONE: "0", TWO: "1"}, uuids={ONE: UUIDS[TWO], TWO: UUIDS[ONE]})
+    first, second = said(client_of(moved, [{"pci": "01:00.0"}, {"uuid": UUIDS[TWO]}], BOTH))
+    assert (first.status, second.status) == ("ok", "problem")
+    assert f"the one at {ONE}" in second.detail
+
+
 @pytest.mark.parametrize("driver", ["vfio-pci", "nouveau", ""])
 def test_a_gpu_that_nobody_gets_may_serve_others(client_of: Told, driver: str) -> None:
     (finding,) = said(client_of(told({ONE: "0"}, driver=driver), [{"pci": "01:00.0"}], {}))

@@ -148,6 +148,23 @@ def test_answers_become_a_stack_that_can_be_laid_out(node: NodeStandin) -> None:
     assert "openwebui" in {service.name for service in load_layout(path).services}
 
 
+def test_cards_are_written_by_address_and_name(node: NodeStandin) -> None:
+    """NVIDIA's first, since engines take them by position; graphics of the board are no cards."""
+    node.pci = [
+        {"id": "0000:00:02.0", "class": "0x030000", "vendor": "0x8086", "device": "0x4680", "device_name": "UHD 770"},
+        {"id": "0000:03:00.0", "class": "0x038000", "vendor": "0x1002", "device": "0x74a1"},
+        {"id": "0000:41:00.0", "class": "0x030200", "vendor": "0x10de", "device": "0x2684"},
+    ]  # fmt: skip
+    path = init(Wishes("acme", endpoint="192.168.10.5"), Scripted({}))
+    stack = load_stack(path).stack
+    assert [(gpu.pci, gpu.card, gpu.vendor) for gpu in stack.nodes["pve1"].gpus] == [
+        ("0000:41:00.0", "rtx-4090", "nvidia"),
+        ("0000:03:00.0", "mi300x", "amd"),
+    ]
+    assert stack.hosts["vllm"].gpus == (0,)
+    assert "# NVIDIA GeForce RTX 4090" in path.read_text()
+
+
 def test_a_node_without_gpus_gets_an_engine_on_the_cpu(node: NodeStandin) -> None:
     path = init(Wishes("acme", endpoint="https://pve.acme.internal:8006", root="password"), Scripted({}))
     stack = load_stack(path).stack

@@ -52,9 +52,11 @@ def current() -> Session:
     """
     global _session
     if _session is None:
+        from freehold.run import gpus
         from freehold.run.context import Client
 
         client = Client.open(os.environ["FREEHOLD_STACK"])
+        gpus.look(client)
         _session = Session(client.layout, str(client.ssh().config), client.secret_values())
     return _session
 
