@@ -12,13 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from freehold.catalog import models, versions
 from freehold.catalog import services as catalog
-from freehold.catalog import versions
 from freehold.errors import BadInputError, FreeholdError
+from freehold.layout import licence_gate
 from freehold.layout.types import Layout, NodeAccess
 from freehold.run import driver, gpus, plan, templates
 from freehold.run.context import Client
 from freehold.run.finding import Finding as Finding
+from freehold.schema.stack import Use
 
 MINIMUM_VERSION = (8, 2)
 """Device passthrough for containers (``devN``) is in the web interface and stable since Proxmox VE 8.2."""
@@ -66,6 +68,7 @@ def _findings(client: Client) -> Iterator[Finding]:
     yield Finding("stack file", "ok", _hosts(layout))
     yield from _engines(layout)
     yield from _artifacts(layout)
+    yield from _licences(client)
     yield _version(client)
     privileges = _privileges(client)
     yield privileges
@@ -118,6 +121,26 @@ def _artifacts(layout: Layout) -> Iterator[Finding]:
                     f"{name} {lock[name].version} has no checksum in the lock, so {service.title} is not installed",
                     f"Where {lock[name].upstream} can be reached, run: freehold versions lock {name}",
                 )
+
+
+def _licences(client: Client) -> Iterator[Finding]:
+    """What licences leave to a person to judge; what they forbid was refused with the stack file."""
+    stack, layout = client.stack, client.layout
+    lock, known = versions.load(Path(layout.directory)), models.load(Path(layout.directory))
+    installed = {
+        service.name: [lock[name] for name in catalog.load()[service.role].artifacts]
+        for service in layout.services
+    }
+    yield Finding("licences", "ok", _use(stack.use))
+    for verdict in licence_gate.verdicts(stack, known, installed):
+        if not verdict.refused:
+            yield Finding(f"licence of {verdict.title}", "warning", verdict.text, verdict.remedy)
+
+
+def _use(use: Use) -> str:
+    kind = "commercial" if use.commercial else "not commercial"
+    whom = "customers" if use.customers else "the client's own people"
+    return f"nothing forbids use in {use.region}, {kind}, for {whom}"
 
 
 def _guarded(about: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:

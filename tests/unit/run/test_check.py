@@ -94,6 +94,24 @@ def test_an_engine_without_its_gpu_is_seen_before_anything_is_made(look: Look) -
     assert look(services={"vllm": {"device": "cpu"}}) == []
 
 
+def test_what_a_licence_leaves_to_a_person_is_a_warning(look: Look) -> None:
+    gpus = {"pve": {"gpus": [{"pci": "0000:01:00.0", "card": "rtx-4090"}]}}
+    finding = next(finding for finding in look(nodes=gpus) if finding.about.startswith("licence of"))
+    assert finding.about == "licence of the driver of NVIDIA GeForce RTX 4090"
+    assert finding.status == "warning"
+    assert "not licensed for datacenter deployment" in finding.detail
+    assert finding.remedy.startswith("Read https://www.nvidia.com/")
+
+
+def test_licences_are_looked_at(open_client: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check.plan, "plan", lambda client: (Plan(client="acme"), None))
+    client = open_client(use={"commercial": False, "customers": True, "region": "EU"})
+    client.__dict__["api"] = TableApi(sound(client))
+    (finding,) = (finding for finding in check.check(client) if finding.about == "licences")
+    assert finding.status == "ok"
+    assert finding.detail == "nothing forbids use in EU, not commercial, for customers"
+
+
 @pytest.mark.parametrize(
     ("answers", "about", "detail", "remedy"),
     [
