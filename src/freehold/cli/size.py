@@ -220,7 +220,10 @@ def _together(engine: str, together: Together) -> None:
 def _verdict(row: Row) -> Text:
     if row.sizing and row.sizing.unknown:
         return Text("unknown", style="yellow")
-    return Text("fits", style="green") if row.fits else Text("no", style="red")
+    if row.fits:
+        return Text("fits", style="green")
+    fewer = row.sizing and row.sizing.max_users and not row.together
+    return Text("for fewer", style="yellow") if fewer else Text("no", style="red")
 
 
 def _of(asked: int, most: int | None) -> str:

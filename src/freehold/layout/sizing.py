@@ -13,9 +13,11 @@ from freehold.catalog import gpus
 from freehold.catalog.models import LanguageModel
 from freehold.errors import BadInputError
 from freehold.layout.sizing_fit import fit, on_each
+from freehold.layout.sizing_memory import KV_BYTES
 from freehold.layout.sizing_types import Card, Demand, PerGpu, Sizing
 
 __all__ = [
+    "KV_BYTES",
     "Card",
     "Demand",
     "PerGpu",

@@ -188,7 +188,11 @@ def _needed_capability(form: Quantization, engine: str, demand: Demand) -> float
 
 
 def _unknown_cards(form: Quantization, engine: str, used: Sequence[Card], demand: Demand) -> tuple[str, ...]:
-    if not _needed_capability(form, engine, demand):
+    # What vLLM takes beside the weights was measured on NVIDIA's alone; llama.cpp takes the same everywhere.
+    others = [card.name for card in used if engine != "ollama" and card.vendor != "nvidia"]
+    if others:
+        return tuple(f"what {engine} takes of {name}" for name in dict.fromkeys(others))
+    if engine == "ollama" or not _needed_capability(form, engine, demand):
         return ()
     names = dict.fromkeys(card.name for card in used if card.compute_capability is None)
     return tuple(f"compute capability of {name}" for name in names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -16,11 +16,23 @@ from freehold.catalog.models import LanguageModel
 from freehold.errors import BadInputError
 from freehold.layout import gpus, models, placement
 from freehold.layout.compute import of_stack
-from freehold.layout.sizing import Card, Demand, Sizing, Together, alternatives, best, size, size_together
+from freehold.layout.sizing import (
+    KV_BYTES,
+    Card,
+    Demand,
+    Sizing,
+    Together,
+    alternatives,
+    best,
+    size,
+    size_together,
+)
 from freehold.layout.types import ServedModel
 from freehold.layout.wiring import own_settings
 from freehold.schema.load import LoadedStack
 from freehold.schema.problems import Problem
+
+_ENGINES = ("vllm", "ollama")
 
 CONTEXT = models.CONTEXT
 """Tokens per conversation where nothing else is asked for."""
@@ -72,13 +84,14 @@ def of_hardware(
         users: Conversations at once.
         context: Tokens per conversation; the language model's own longest, at most :data:`CONTEXT`, when left out.
         model: One language model alone.
-        engine: ``vllm``, ``sglang`` or ``ollama``; for one language model all that serve it when left out (but SGLang), else vLLM
-            where it serves the language model.
+        engine: ``vllm``, ``sglang`` or ``ollama``; when left out, for one language model all that serve it, else vLLM where
+            it fits there, or Ollama. SGLang is sized as vLLM and only asked by name.
         kv_cache: Type of the KV cache.
 
     Raises:
         BadInputError: An unknown language model, engine or type of KV cache.
     """
+    _check(engine, kv_cache)
     known = catalog.load()
     if model is not None:
         chosen = _named(model, known)
@@ -90,6 +103,7 @@ def of_hardware(
             for name in quantization.engines
             # SGLang is sized as vLLM is: the same figures twice would say nothing.
             if name == engine or (engine is None and (name != "sglang" or "vllm" not in quantization.engines))
+            if engine or kv_cache in KV_BYTES[name]
         ]
         if not rows:
             raise BadInputError(
@@ -101,11 +115,14 @@ def of_hardware(
     rows = []
     for each in known.values():
         able = {name for form in each.quantizations.values() for name in form.engines}
-        name = engine or ("vllm" if "vllm" in able else "ollama")
-        if name in able:
-            rows.append(
-                Row(each.title, name, best(each, name, cards, _demand(each, context, users, kv_cache)))
-            )
+        demand = _demand(each, context, users, kv_cache)
+        answers = [
+            Row(each.title, name, best(each, name, cards, demand))
+            for name in ([engine] if engine else _ENGINES)
+            if name in able and kv_cache in KV_BYTES[name]
+        ]
+        if answers:
+            rows.append(next((row for row in answers if row.fits), answers[0]))
     largest = {each.title: each.parameters.total if each.parameters else 0.0 for each in known.values()}
     return sorted(
         rows, key=lambda row: (not row.fits, bool(row.sizing and row.sizing.unknown), -largest[row.title])
@@ -180,6 +197,21 @@ def _demand(model: LanguageModel, context: int | None, users: int, kv_cache: str
     return Demand(context or min(CONTEXT, model.architecture.context or CONTEXT), users, kv_cache)
 
 
+def _check(engine: str | None, kv_cache: str) -> None:
+    if engine is not None and engine not in KV_BYTES:
+        raise BadInputError(
+            f'No engine is called "{engine}"', where="--engine", remedy=f"One of {', '.join(KV_BYTES)}."
+        )
+    types = {name for each in ([engine] if engine else KV_BYTES) for name in KV_BYTES[each]}
+    if kv_cache not in types:
+        of = f" of {engine}" if engine else ""
+        raise BadInputError(
+            f"No KV cache{of} has the type {kv_cache}",
+            where="--kv-cache",
+            remedy=f"One of {', '.join(sorted(types))}.",
+        )
+
+
 def _named(name: str, known: Mapping[str, LanguageModel]) -> LanguageModel:
     if name in known:
         return known[name]
@@ -213,12 +245,15 @@ def hardware(text: str) -> list[Card]:
 
 def _gpu(name: str) -> GpuModel:
     known = known_gpus.load()
-    wanted = _words(name)
-    exact = [gpu for gpu in known.values() if wanted in (_words(gpu.id), _words(gpu.title))]
-    part = [gpu for gpu in known.values() if wanted and wanted <= _words(gpu.title) | _words(gpu.id)]
-    # "RTX 3090" is part of "RTX 3090 Ti": what has the fewest words more is meant.
-    nearest = min((len(_words(gpu.title) | _words(gpu.id)) for gpu in part), default=0)
-    fitting = exact or [gpu for gpu in part if len(_words(gpu.title) | _words(gpu.id)) == nearest]
+    # "RTX 4090 24GB": the memory is part of few names, and checks the others.
+    told = re.search(r"\b(\d+)\s*gi?b\b", name, re.IGNORECASE)
+    fitting = _called(name, known.values())
+    if told and not fitting:
+        fitting = [
+            gpu
+            for gpu in _called(name.replace(told[0], " "), known.values())
+            if abs(gpu.memory / 1024 - int(told[1])) <= 0.06 * int(told[1])
+        ]
     if fitting:
         return min(fitting, key=lambda gpu: gpu.memory)
     names = {gpu.id: gpu.id for gpu in known.values()} | {gpu.title.lower(): gpu.id for gpu in known.values()}
@@ -229,6 +264,20 @@ def _gpu(name: str) -> GpuModel:
         where="--hardware",
         remedy=f"Did you mean {' or '.join(ids)}?" if ids else "Names are those of catalog/gpus.yml.",
     )
+
+
+def _called(name: str, known: Iterable[GpuModel]) -> list[GpuModel]:
+    """GPUs of that name; "RTX 3090" is part of "RTX 3090 Ti" too, and what has the fewest words more is meant."""
+    wanted = _words(name)
+    more = {
+        gpu: len(_words(gpu.title) | _words(gpu.id))
+        for gpu in known
+        if wanted <= _words(gpu.title) | _words(gpu.id)
+    }
+    if not wanted:
+        return []
+    exact = [gpu for gpu in more if wanted in (_words(gpu.id), _words(gpu.title))]
+    return exact or [gpu for gpu, words in more.items() if words == min(more.values())]
 
 
 def _words(name: str) -> frozenset[str]:

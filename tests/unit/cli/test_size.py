@@ -121,6 +121,27 @@ def test_another_model_is_proposed_where_none_of_its_forms_fits(cli: Cli) -> Non
     assert "- instead of it would fit: middle (bf16), small (bf16)" in said.out
 
 
+def test_where_vllm_has_no_room_ollama_is_asked(cli: Cli) -> None:
+    tight = ("size", "--hardware", "RTX 3060", "--users", "3", "--context", "12288", "--json")
+    rows = {row["model"]: row for row in json.loads(cli(*tight).out)}
+    assert (rows["middle"]["engine"], rows["middle"]["fits"]) == ("ollama", True)
+    assert rows["small"]["engine"] == "vllm"
+    rows = {row["model"]: row for row in json.loads(cli(*tight, "--engine", "vllm").out)}
+    assert (rows["middle"]["engine"], rows["middle"]["fits"]) == ("vllm", False)
+
+
+def test_a_kv_cache_is_asked_of_engines_that_have_it(cli: Cli) -> None:
+    said = cli("size", "--hardware", "RTX 4090", "--model", "middle", "--kv-cache", "q8_0", "--json")
+    assert [row["engine"] for row in json.loads(said.out)] == ["ollama"]
+    said = cli("size", "--hardware", "RTX 4090", "--kv-cache", "fp8", "--json")
+    assert {row["engine"] for row in json.loads(said.out)} == {"vllm"}
+
+
+def test_fewer_users_are_named(cli: Cli) -> None:
+    said = cli("size", "--hardware", "RTX 4090", "--users", "40", "--model", "middle", "--engine", "vllm")
+    assert " for fewer " in said.out
+
+
 def test_json_holds_every_figure(cli: Cli) -> None:
     said = cli(
         "size", "--hardware", "h200", "--users", "5", "--model", "middle", "--context", "8192", "--json"
@@ -154,6 +175,8 @@ def test_engine_and_kv_cache_are_heard(cli: Cli) -> None:
         (("--hardware", "RTX 4090", "--model", "midle"), "Did you mean middle"),
         (("--hardware", "RTX 4090", "--model", "small", "--engine", "ollama"), "serves no form of Small"),
         (("--hardware", "RTX 4090", "--kv-cache", "fp4"), "fp4"),
+        (("--hardware", "RTX 4090", "--kv-cache", "q8_0", "--engine", "vllm"), "No KV cache of vllm"),
+        (("--hardware", "RTX 4090", "--engine", "tgi"), "No engine is called"),
     ],
 )
 def test_bad_input(cli: Cli, arguments: tuple[str, ...], says: str) -> None:
@@ -173,11 +196,12 @@ def test_bad_input(cli: Cli, arguments: tuple[str, ...], says: str) -> None:
     ],
 )
 def test_names_of_gpus(text: str, names: list[str]) -> None:
-    if "24GB" in text:
-        with pytest.raises(BadInputError, match="24GB"):
-            size.hardware(text)
-        return
     assert [card.name for card in size.hardware(text)] == names
+
+
+def test_a_memory_that_the_gpu_does_not_have_is_no_name_of_it() -> None:
+    with pytest.raises(BadInputError, match="RTX 4090 48GB"):
+        size.hardware("RTX 4090 48GB")
 
 
 def test_of_several_gpus_with_a_name_the_smallest_is_taken() -> None:

@@ -218,6 +218,14 @@ def test_fp8_needs_a_gpu_that_computes_in_it() -> None:
     assert nameless.unknown == ("compute capability of ?",)
 
 
+def test_on_other_makers_gpus_ollama_alone_is_computed() -> None:
+    radeon = Card("rx-7900-xtx", 24560, vendor="amd")
+    vllm = size(model(), "awq", "vllm", [radeon], Demand(4096, 2))
+    assert vllm.unknown == ("what vllm takes of rx-7900-xtx",)
+    assert not vllm.fits
+    assert size(model(), "q4_k_m", "ollama", [radeon], Demand(4096, 2)).fits
+
+
 def test_an_fp8_kv_cache_takes_half_and_needs_such_a_gpu() -> None:
     wide, half = (
         size(model(), "awq", "vllm", [RTX_4090], Demand(16384, 4, kind)).per_gpu for kind in ("auto", "fp8")
