@@ -255,7 +255,7 @@ def test_down_wants_the_clients_name(lab: FaultyLab, cli: Cli, scan: None) -> No
         pytest.param(
             {"pci": ("0000:01:00.0",)},
             {"nodes": {"pve": {"gpus": [{"pci": "0000:41:00.0"}]}}, "hosts": {"caddy": {"gpus": [0]}}},
-            "Node pve has no PCI device at 0000:41:00.0",
+            "Node pve has no GPU at 0000:41:00.0",
             "nodes.pve.gpus",
             id="GPU missing",
         ),
