@@ -70,7 +70,9 @@ def lay(tmp_path: Path) -> Lay:
     own = {
         "acme-8b": entry(8.0),
         "acme-70b": entry(131.0, title="Acme 70B"),
-        "acme-q4": entry(5, title="Acme small", quantizations=IN_OLLAMA),
+        "acme-q4": entry(
+            5, title="Acme small", parameters={"total": 9.5e9, "active": 9.5e9}, quantizations=IN_OLLAMA
+        ),
         "acme-riddle": entry(8.0, title="Acme riddle", architecture={"layers": 36}),
     }
     (tmp_path / "models.yml").write_text(yaml.safe_dump(own))
@@ -251,7 +253,9 @@ def test_ollama_only_is_alone(problem: Callable[..., str]) -> None:
 
 def test_cards_of_the_catalogue(problem: Callable[..., str]) -> None:
     nodes = {"pve": {"gpus": [{"pci": "01:00.0", "card": "rtx-4909"}]}}
-    assert 'nodes.pve.gpus[0].card: unknown GPU, found "rtx-4909"; did you mean "rtx-4090"?' in problem(nodes=nodes)
+    assert 'nodes.pve.gpus[0].card: unknown GPU, found "rtx-4909"; did you mean "rtx-4090"?' in problem(
+        nodes=nodes
+    )
 
 
 def test_a_licence_that_forbids_the_use_is_refused(problem: Callable[..., str]) -> None:
