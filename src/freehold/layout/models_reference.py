@@ -94,11 +94,11 @@ def _parameters(model: LanguageModel) -> str:
     if model.parameters is None:
         return "unknown"
     total, active = model.parameters.total / 1e9, model.parameters.active / 1e9
-    return f"{total:.3g} B" if active == total else f"{total:.3g} B ({active:.3g} B)"
+    return f"{_short(total)} B" if active == total else f"{_short(total)} B ({_short(active)} B)"
 
 
 def _form(name: str, weights: int | None) -> str:
-    return f"{name} {weights / 1e9:.3g}" if weights else f"{name} (size unknown)"
+    return f"{name} {_short(weights / 1e9)}" if weights else f"{name} (size unknown)"
 
 
 def _rows(models: Mapping[str, LanguageModel], cards: Sequence[Card]) -> Iterator[Sizing]:
@@ -167,3 +167,7 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     lines += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
     return "\n".join(lines) + "\n"
+
+
+def _short(figure: float) -> str:
+    return f"{figure:.3g}" if figure < 999.5 else f"{figure:,.0f}"
