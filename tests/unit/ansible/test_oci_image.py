@@ -112,6 +112,19 @@ def test_another_digest_takes_its_place(folder: Path) -> None:
     assert "b" * 64 in (folder / "opt/app/.freehold").read_text()
 
 
+def test_what_a_killed_run_left_is_removed(folder: Path) -> None:
+    for left in (".app.new/rootfs", ".app.old/rootfs", ".app.0123456789ab.part/blobs"):
+        (folder / "opt" / left).mkdir(parents=True)
+    module(folder)
+
+    assert [path.name for path in (folder / "opt").iterdir()] == ["app"]
+    assert sorted(path.name for path in (folder / "opt/app").iterdir()) == [
+        ".freehold",
+        "config.json",
+        "rootfs",
+    ]
+
+
 def test_a_failure_leaves_the_old_one_and_says_what_to_do(folder: Path) -> None:
     module(folder)
     (folder / "broken").touch()
@@ -141,4 +154,5 @@ def test_an_image_without_its_program_is_refused(folder: Path) -> None:
     (folder / "config").write_text(json.dumps(CONFIG | {"Entrypoint": ["tini"]}))
 
     assert "the image has no program tini" in module(folder)["msg"]
-    assert not (folder / "opt/app").exists()
+    # what was downloaded is kept, and nothing else
+    assert [path.name for path in (folder / "opt").iterdir()] == [f".app.{'a' * 12}.part"]

@@ -104,12 +104,37 @@ def test_a_new_release_replaces_the_old_one_whole(tmp_path: Path, upstream: str)
     assert not (tmp_path / "opt/app/left-over").exists()
 
 
+def test_what_a_killed_run_left_is_removed(tmp_path: Path, upstream: str) -> None:
+    options = {"url": f"{upstream}/app.tgz", "sha256": served(tmp_path, "app.tgz"), "strip": 1}
+    for left in (".app.new/bin", ".app.old/bin"):
+        (tmp_path / "opt" / left).mkdir(parents=True)
+    (tmp_path / "opt/.app.0123456789ab.part").touch()
+
+    assert module(tmp_path, **options)["changed"]
+    assert [path.name for path in (tmp_path / "opt").iterdir()] == ["app"]
+    assert (tmp_path / "opt/app/bin/app").read_text() == "one"
+
+    # Killed between putting the new one in place and removing the old one.
+    (tmp_path / "opt/.app.old").mkdir()
+    assert not module(tmp_path, **options)["changed"]
+    assert [path.name for path in (tmp_path / "opt").iterdir()] == ["app"]
+
+
+def test_a_run_that_was_killed_between_both_renames_is_made_good(tmp_path: Path, upstream: str) -> None:
+    options = {"url": f"{upstream}/app.tgz", "sha256": served(tmp_path, "app.tgz"), "strip": 1}
+    module(tmp_path, **options)
+    (tmp_path / "opt/app").rename(tmp_path / "opt/.app.old")
+
+    assert module(tmp_path, **options)["changed"]
+    assert [path.name for path in (tmp_path / "opt").iterdir()] == ["app"]
+
+
 def test_another_content_is_refused_and_the_old_release_stays(tmp_path: Path, upstream: str) -> None:
     module(tmp_path, url=f"{upstream}/a.tgz", sha256=served(tmp_path, "a.tgz"), strip=1)
     served(tmp_path, "b.tgz", text="evil")
     found = module(tmp_path, url=f"{upstream}/b.tgz", sha256="0" * 64, strip=1)
     assert found["failed"]
-    assert "it is not installed" in found["msg"]
+    assert "could not be installed" in found["msg"]
     assert (tmp_path / "opt/app/bin/app").read_text() == "one"
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
-import tempfile
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.freehold.stack.plugins.module_utils import pending
+from ansible_collections.freehold.stack.plugins.module_utils import installed
 
 DOCUMENTATION = r"""
 module: oci_image
@@ -62,7 +60,6 @@ config:
     user: {description: "User that the image names, or nothing.", type: str}
 """
 
-_RECORD = ".freehold"
 _CONFIG = "config.json"
 _SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NOTHING: dict[str, Any] = {"command": ["/bin/false"], "environment": {}, "folder": "/", "user": ""}
@@ -90,56 +87,50 @@ def environment(config: dict[str, Any]) -> dict[str, str]:
     return dict(entry.split("=", 1) for entry in config.get("Env") or [] if "=" in entry)
 
 
-class _Image:
+class _Image(installed.Installation):
     def __init__(self, module: AnsibleModule) -> None:
-        self.module = module
         self.name = f"{module.params['image']}@{module.params['digest']}"
-        self.dest = Path(module.params["dest"])
+        advice = (
+            "Check that this host reaches the registry (or sources.mirror of the stack file), and run again: what was "
+            "downloaded is kept."
+        )
+        super().__init__(module, module.params["dest"], f"The image {self.name}", advice)
 
-    def record(self) -> str:
-        """What the folder holds; empty where there is none."""
-        try:
-            return (self.dest / _RECORD).read_text(encoding="utf-8").strip()
-        except (FileNotFoundError, NotADirectoryError):
-            return ""
+    def text(self) -> str:
+        """Name and digest."""
+        return f"{self.name}\n"
+
+    def leftovers(self) -> Iterable[Path]:
+        """Downloads, too."""
+        return (*super().leftovers(), *self.path.parent.glob(f".{self.path.name}.*.part"))
 
     def config(self) -> dict[str, Any]:
         """How the image that is there wants to be run."""
-        found: dict[str, Any] = json.loads((self.dest / _CONFIG).read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads((self.path / _CONFIG).read_text(encoding="utf-8"))
         return found
 
     def install(self) -> None:
         """Fetch, unpack, put in place."""
-        parent = self.dest.parent
-        parent.mkdir(parents=True, exist_ok=True)
-        start = f".{self.dest.name}."
-        layout = parent / f"{start}{self.module.params['digest'].rpartition(':')[2][:12]}.part"
-        layout.mkdir(exist_ok=True)
+        digest = self.module.params["digest"].rpartition(":")[2]
+        layout = self.path.with_name(f".{self.path.name}.{digest[:12]}.part")
+        layout.mkdir(parents=True, exist_ok=True)
         self.fetch(layout)
-        with tempfile.TemporaryDirectory(dir=parent, prefix=start) as folder:
-            new, old = Path(folder) / "new", Path(folder) / "old"
-            new.mkdir(mode=0o755)
-            self.run(
-                "unpacked", ["umoci", "raw", "unpack", "--image", f"{layout}:freehold", str(new / "rootfs")]
-            )
-            (new / "rootfs").chmod(0o755)
-            try:
-                config = _config(layout)
-                told = {
-                    "command": wanted_command(config, new / "rootfs"),
-                    "environment": environment(config),
-                    "folder": config.get("WorkingDir") or "/",
-                    "user": config.get("User") or "",
-                }
-            except (OSError, KeyError, ValueError, StopIteration) as error:
-                self.fail("read", str(error))
-            (new / _CONFIG).write_text(json.dumps(told, indent=1), encoding="utf-8")
-            (new / _RECORD).write_text(f"{self.name}\n", encoding="utf-8")
-            if self.dest.exists():
-                self.dest.rename(old)
-            new.rename(self.dest)
-        for left in parent.glob(f"{start}*.part"):
-            shutil.rmtree(left)
+        self.begin()
+        root = self.new / "rootfs"
+        self.run("unpacked", ["umoci", "raw", "unpack", "--image", f"{layout}:freehold", str(root)])
+        root.chmod(0o755)
+        try:
+            config = _config(layout)
+            told = {
+                "command": wanted_command(config, root),
+                "environment": environment(config),
+                "folder": config.get("WorkingDir") or "/",
+                "user": config.get("User") or "",
+            }
+        except (OSError, KeyError, ValueError, StopIteration) as error:
+            self.fail("read", error)
+        (self.new / _CONFIG).write_text(json.dumps(told, indent=1), encoding="utf-8")
+        self.put()
 
     def fetch(self, layout: Path) -> None:
         """Bring the image into an OCI layout; parts that are there are not fetched again."""
@@ -156,36 +147,6 @@ class _Image:
         ]
         command += ["--src-tls-verify=false"] if self.module.params["plain_http"] else []
         self.run("fetched", [*command, f"docker://{self.name}", f"oci:{layout}:freehold"])
-
-    def run(self, words: str, command: list[str]) -> None:
-        """Run a step, or fail with what it answered."""
-        given = {"HOME": "/root", "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
-        for name in ("http_proxy", "https_proxy", "no_proxy"):
-            given |= {name: os.environ[name]} if name in os.environ else {}
-        try:
-            answer = subprocess.run(
-                command,
-                capture_output=True,
-                text=True,
-                env=given,
-                umask=0o022,
-                timeout=self.module.params["timeout"],
-                check=False,
-            )
-        except FileNotFoundError:
-            self.fail(words, f"there is no program {command[0]}")
-        except subprocess.TimeoutExpired:
-            self.fail(words, f"no end after {self.module.params['timeout']} seconds")
-        if answer.returncode:
-            self.fail(words, (answer.stderr.strip() or answer.stdout.strip())[-2000:])
-
-    def fail(self, words: str, reason: str) -> NoReturn:
-        """End, and say what to do."""
-        self.module.fail_json(
-            msg=f"The image {self.name} could not be {words}: {reason}\n"
-            "Check that this host reaches the registry (or sources.mirror of the stack file), and run again: what was "
-            "downloaded is kept."
-        )
 
 
 def _config(layout: Path) -> dict[str, Any]:
@@ -210,13 +171,11 @@ def main() -> None:
     """Hold the folder against the wanted image and unpack it where it differs."""
     module = AnsibleModule(
         argument_spec={
+            **installed.OPTIONS,
             "image": {"type": "str", "required": True},
             "digest": {"type": "str", "required": True},
             "plain_http": {"type": "bool", "default": False},
             "dest": {"type": "path", "required": True},
-            "timeout": {"type": "int", "default": 3600},
-            "service": {"type": "str", "default": ""},
-            "handlers": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
@@ -225,14 +184,9 @@ def main() -> None:
         module.fail_json(
             msg=f"There is no digest of {module.params['image']} yet: `freehold versions lock` writes it down."
         )
-    before, after = image.record(), image.name
-    if before != after and not module.check_mode:
-        pending.add(pending.FOLDER, module.params["service"], module.params["handlers"])
-        image.install()
-    here = before == after or not module.check_mode
-    diff = {"before_header": module.params["dest"], "after_header": module.params["dest"]}
-    diff |= {"before": f"{before}\n" if before else "", "after": f"{after}\n"}
-    module.exit_json(changed=before != after, config=image.config() if here else _NOTHING, diff=diff)
+    result = image.bring()
+    here = not (result["changed"] and module.check_mode)
+    module.exit_json(**result, config=image.config() if here else _NOTHING)
 
 
 if __name__ == "__main__":

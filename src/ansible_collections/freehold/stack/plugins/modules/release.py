@@ -8,17 +8,16 @@ import shutil
 import ssl
 import subprocess
 import tarfile
-import tempfile
 import time
 import urllib.error
 import urllib.request
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.freehold.stack.plugins.module_utils import pending
+from ansible_collections.freehold.stack.plugins.module_utils import installed
 
 DOCUMENTATION = r"""
 module: release
@@ -53,50 +52,41 @@ EXAMPLES = r"""
   notify: Restart Qdrant
 """
 
-_RECORD = ".freehold"
-"""Says what the folder holds; part of what is put in place at once."""
-
 _BLOCK = 1 << 20
 _ATTEMPTS = 4
 
 
-class _Release:
+class _Release(installed.Installation):
     def __init__(self, module: AnsibleModule) -> None:
-        self.module = module
         self.url = str(module.params["url"])
         self.sha256 = str(module.params["sha256"])
-        self.dest = Path(module.params["dest"])
         self.strip = int(module.params["strip"])
-        self.wanted = (
-            f"{self.sha256} {PurePosixPath(self.url).name} {self.strip} {module.params['file']}".rstrip()
+        advice = (
+            "Check that this host reaches it, or give the client a mirror (sources.mirror of the stack file), and run "
+            "again."
         )
+        super().__init__(module, module.params["dest"], self.url, advice)
 
-    def record(self) -> str:
-        """What the folder holds; empty where there is none."""
-        try:
-            return (self.dest / _RECORD).read_text(encoding="utf-8").strip()
-        except (FileNotFoundError, NotADirectoryError):
-            return ""
+    def text(self) -> str:
+        """Checksum, name and options."""
+        name = PurePosixPath(self.url).name
+        return f"{self.sha256} {name} {self.strip} {self.module.params['file']}".rstrip() + "\n"
+
+    def leftovers(self) -> Iterable[Path]:
+        """Downloads, too."""
+        return (*super().leftovers(), *self.path.parent.glob(f".{self.path.name}.*.part"))
 
     def install(self) -> None:
         """Download, unpack, put in place."""
-        self.dest.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.dest.with_name(f".{self.dest.name}.{self.sha256[:12]}.part")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_name(f".{self.path.name}.{self.sha256[:12]}.part")
         self.download(partial)
-        with tempfile.TemporaryDirectory(dir=self.dest.parent, prefix=f".{self.dest.name}.") as folder:
-            new, old = Path(folder) / "new", Path(folder) / "old"
-            new.mkdir(mode=0o755)
-            try:
-                self.unpack(partial, new)
-            except (OSError, tarfile.TarError, zipfile.BadZipFile, subprocess.SubprocessError) as error:
-                self.fail(f"cannot be unpacked: {error}")
-            (new / _RECORD).write_text(f"{self.wanted}\n", encoding="utf-8")
-            if self.dest.exists():
-                self.dest.rename(old)
-            new.rename(self.dest)
-        partial.unlink()
-        for left in self.dest.parent.glob(f".{self.dest.name}.*.part"):
-            left.unlink()
+        self.begin()
+        try:
+            self.unpack(partial, self.new)
+        except (OSError, tarfile.TarError, zipfile.BadZipFile, subprocess.SubprocessError) as error:
+            self.fail("unpacked", error)
+        self.put()
 
     def download(self, partial: Path) -> None:
         """Bring the file to ``partial``, going on where an earlier download stopped."""
@@ -108,12 +98,12 @@ class _Release:
             except (OSError, urllib.error.URLError) as error:
                 definite = isinstance(error, urllib.error.HTTPError) and error.code in {401, 403, 404, 410}
                 if definite or attempt == _ATTEMPTS or time.monotonic() > deadline:
-                    self.fail(f"could not be downloaded: {error}")
+                    self.fail("downloaded", error)
                 time.sleep(2**attempt)
         found = _sha256(partial)
         if found != self.sha256:
             partial.unlink()
-            self.fail(f"has the SHA-256 {found}, and the lock says {self.sha256}: it is not installed")
+            self.fail("installed", f"it has the SHA-256 {found}, and the lock says {self.sha256}")
 
     def fetch(self, partial: Path, deadline: float) -> None:
         """Append what is missing of the file."""
@@ -135,7 +125,7 @@ class _Release:
             while block := answer.read(_BLOCK):
                 stream.write(block)
                 if time.monotonic() > deadline:
-                    self.fail(f"was not downloaded within {self.module.params['timeout']} seconds")
+                    self.fail("downloaded", f"no end after {self.module.params['timeout']} seconds")
 
     def unpack(self, file: Path, folder: Path) -> None:
         """Unpack an archive, or lay a program there."""
@@ -192,13 +182,6 @@ class _Release:
             member.mode &= 0o755
             archive.extract(member, folder, **trusted)
 
-    def fail(self, reason: str) -> NoReturn:
-        """End, and say what to do."""
-        self.module.fail_json(
-            msg=f"{self.url} {reason}.\nCheck that this host reaches it, or give the client a mirror "
-            "(sources.mirror of the stack file), and run again."
-        )
-
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
@@ -209,14 +192,12 @@ def main() -> None:
     """Hold the folder against the release and install what differs."""
     module = AnsibleModule(
         argument_spec={
+            **installed.OPTIONS,
             "url": {"type": "str", "required": True},
             "sha256": {"type": "str", "required": True},
             "dest": {"type": "path", "required": True},
             "strip": {"type": "int", "default": 0},
             "file": {"type": "str", "default": ""},
-            "timeout": {"type": "int", "default": 3600},
-            "service": {"type": "str", "default": ""},
-            "handlers": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
@@ -228,12 +209,7 @@ def main() -> None:
             msg=f"There is no checksum for {release.url}, so it is not installed. "
             "Where it can be reached, `freehold versions lock` writes its checksum into the lock."
         )
-    before, after = release.record(), release.wanted
-    if before != after and not module.check_mode:
-        pending.add(pending.FOLDER, module.params["service"], module.params["handlers"])
-        release.install()
-    diff = {"before_header": module.params["dest"], "after_header": module.params["dest"]}
-    module.exit_json(changed=before != after, diff=diff | {"before": f"{before}\n", "after": f"{after}\n"})
+    module.exit_json(**release.bring())
 
 
 if __name__ == "__main__":

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.freehold.stack.plugins.module_utils import pending
+from ansible_collections.freehold.stack.plugins.module_utils import installed
 
 DOCUMENTATION = r"""
 module: venv
@@ -74,17 +73,19 @@ UV_LOCK = (
 )
 """uv's wheels for glibc on x86_64 and aarch64."""
 
-_RECORD = ".freehold"
-"""Says what the environment holds; written when all of it is there."""
 
-
-class _Environment:
+class _Environment(installed.Installation):
     def __init__(self, module: AnsibleModule, lock: bytes) -> None:
-        self.module = module
-        self.path = Path(module.params["path"])
+        path, mirror = module.params["path"], (module.params["mirror"] or "").rstrip("/")
+        advice = (
+            f"Check that this host reaches the mirror and that the mirror is filled for it: {mirror}/pypi/"
+            if mirror
+            else "Check that this host reaches the package index (or sources.wheels of the stack file), and run again: "
+            "what was downloaded is kept."
+        )
+        super().__init__(module, path, f"The Python environment {path}", advice)
         self.cache = self.path.with_name(f".{self.path.name}.cache")
         self.lock = lock
-        mirror = (module.params["mirror"] or "").rstrip("/")
         self.mirror = ["--no-index", f"--find-links={mirror}/pypi/"] if mirror else []
         # pip wants to hear that plain HTTP is meant; the hash decides anyway
         self.trusted = [f"--trusted-host={urlsplit(mirror).netloc}"] if mirror.startswith("http:") else []
@@ -92,12 +93,9 @@ class _Environment:
         self.wanted = f"{hashlib.sha256(lock).hexdigest()} python=={version}"
         self.packages = re.findall(r"^[^\s#]+==[^\s;]+", lock.decode(), re.MULTILINE)
 
-    def record(self) -> str:
-        """What the environment holds now; empty where there is none, or an unfinished one."""
-        try:
-            return (self.path / _RECORD).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return ""
+    def leftovers(self) -> Iterable[Path]:
+        """Downloads, too."""
+        return (*super().leftovers(), self.cache)
 
     def text(self) -> str:
         """What it should hold: the digest of the lock file and the packages, which a person can read."""
@@ -105,10 +103,10 @@ class _Environment:
 
     def install(self) -> None:
         """Bring the environment to the lock file."""
-        (self.path / _RECORD).unlink(missing_ok=True)
+        (self.path / installed.RECORD).unlink(missing_ok=True)
         uv = self.uv()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.run(
+        self.step(
             "made", [uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(self.path)]
         )
         with tempfile.NamedTemporaryFile(prefix="freehold-", suffix=".txt") as file:
@@ -117,25 +115,24 @@ class _Environment:
             command = [uv, "pip", "sync", "--quiet", "--require-hashes", "--no-config", "--compile-bytecode"]
             command += ["--python", str(self.path / "bin/python"), file.name]
             self.fill(command)
-        (self.path / _RECORD).write_text(self.text(), encoding="utf-8")
-        shutil.rmtree(self.cache, ignore_errors=True)
+        (self.path / installed.RECORD).write_text(self.text(), encoding="utf-8")
 
     def fill(self, command: list[str]) -> None:
         """Install the packages; upstream's own places are asked only when they are found nowhere else."""
         if self.mirror:
-            self.run("filled", [*command, *self.mirror])
+            self.step("filled", [*command, *self.mirror])
             return
         near = [f"--find-links={place}" for place in self.module.params["wheels"]]
         far = [f"--find-links={place}" for place in self.module.params["upstream"]]
-        if far and self.tried("filled", [*command, *near]).returncode == 0:
+        if far and self.step("filled", [*command, *near], check=False).returncode == 0:
             return
-        self.run("filled", [*command, *near, *far])
+        self.step("filled", [*command, *near, *far])
 
     def uv(self) -> str:
         """Path of uv, which is installed first where it is not yet there."""
-        mark = UV / _RECORD
+        mark = UV / installed.RECORD
         if not mark.is_file() or mark.read_text(encoding="utf-8") != UV_LOCK:
-            self.run("made for uv", [sys.executable, "-m", "venv", "--clear", str(UV)])
+            self.step("made for uv", [sys.executable, "-m", "venv", "--clear", str(UV)])
             pip = [
                 str(UV / "bin/pip"),
                 "install",
@@ -147,23 +144,14 @@ class _Environment:
                 *self.trusted,
             ]
             command = [*pip, "--only-binary=:all:", "--disable-pip-version-check", "--requirement=/dev/stdin"]
-            self.run("filled with uv", command, UV_LOCK)
+            self.step("filled with uv", command, text=UV_LOCK)
             mark.write_text(UV_LOCK, encoding="utf-8")
         return str(UV / "bin/uv")
 
-    def run(self, words: str, command: list[str], text: str = "") -> None:
-        """Run a step, or fail with what it answered."""
-        answer = self.tried(words, command, text)
-        if answer.returncode:
-            self.fail(words, (answer.stderr.strip() or answer.stdout.strip())[-2000:])
-
-    def tried(self, words: str, command: list[str], text: str = "") -> subprocess.CompletedProcess[str]:
-        """How a step ended."""
+    def step(self, words: str, command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run uv or pip with the system's certificates, or fail with what it answered."""
         authorities = "/etc/ssl/certs/ca-certificates.crt"
-        environment = {
-            "HOME": "/root",
-            "PATH": os.environ["PATH"],
-            "LC_ALL": "C.UTF-8",
+        variables = {
             "PIP_CERT": authorities,
             "SSL_CERT_FILE": authorities,
             # On the environment's own file system, so that files are linked and not copied.
@@ -171,49 +159,21 @@ class _Environment:
             "UV_HTTP_TIMEOUT": "120",
             "UV_PYTHON_DOWNLOADS": "never",
         }
-        for name in ("http_proxy", "https_proxy", "no_proxy"):
-            environment |= {name: os.environ[name]} if name in os.environ else {}
-        try:
-            return subprocess.run(
-                command,
-                input=text,
-                capture_output=True,
-                text=True,
-                env=environment,
-                umask=0o022,
-                timeout=self.module.params["timeout"],
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            self.fail(words, f"no end after {self.module.params['timeout']} seconds")
-
-    def fail(self, words: str, reason: str) -> NoReturn:
-        """End, and say what to do."""
-        self.module.fail_json(
-            msg=f"The Python environment {self.path} could not be {words}: {reason}\n"
-            + (
-                f"Check that this host reaches the mirror and that the mirror is filled for it: {self.mirror[1][13:]}"
-                if self.mirror
-                else "Check that this host reaches the package index (or sources.wheels of the stack file), and run again: "
-                "what was downloaded is kept."
-            )
-        )
+        return self.run(words, command, variables, **options)
 
 
 def main() -> None:
     """Hold the environment against the lock file and install what differs."""
     module = AnsibleModule(
         argument_spec={
+            **installed.OPTIONS,
             "path": {"type": "path", "required": True},
             "requirements": {"type": "str", "required": True},
             "wheels": {"type": "list", "elements": "str", "default": []},
             "upstream": {"type": "list", "elements": "str", "default": []},
             "mirror": {"type": "str"},
-            "timeout": {"type": "int", "default": 3600},
             "part_of": {"type": "str", "default": ""},
             "payload": {"type": "str", "no_log": True},
-            "service": {"type": "str", "default": ""},
-            "handlers": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
@@ -222,12 +182,7 @@ def main() -> None:
             msg="freehold.stack.venv runs through its action plugin; install the freehold package here"
         )
     environment = _Environment(module, zlib.decompress(base64.b64decode(module.params["payload"])))
-    before, after = environment.record(), environment.text()
-    if before != after and not module.check_mode:
-        pending.add(pending.FOLDER, module.params["service"], module.params["handlers"])
-        environment.install()
-    diff = {"before_header": module.params["path"], "after_header": module.params["path"]}
-    module.exit_json(changed=before != after, diff=diff | {"before": before, "after": after})
+    module.exit_json(**environment.bring())
 
 
 if __name__ == "__main__":
