@@ -42,11 +42,20 @@ _NOT_FOR_CALLERS = (
     ("POST", "/api/me"),
     ("POST", "/api/signout"),
     ("POST", "/api/embeddings"),
+    ("GET", "/api/experimental/aliases"),
+    ("POST", "/api/experimental/aliases"),
     ("POST", "/api/experimental/web_search"),
     ("POST", "/api/experimental/web_fetch"),
     ("POST", "/v1/images/generations"),
     ("POST", "/v1/responses"),
     ("POST", "/v1/messages"),
+    ("POST", "/v1/audio/transcriptions"),
+    ("GET", "/v1/models/tiny-chat"),
+    ("POST", "/api/signin"),
+    ("POST", "/api/tokenize"),
+    ("POST", "/api/detokenize"),
+    ("GET", "/debug/pprof"),
+    ("GET", "/metrics"),
     ("GET", "/v1/models/../../api/ps"),
     ("POST", "/api/chat/../create"),
     ("POST", "/api/tags"),
@@ -88,13 +97,25 @@ def engine(host: Machine, this_host: Host) -> Engine:
 
 
 @pytest.fixture
-def wanted(service: ServicePlacement) -> list[dict[str, Any]]:
-    """The language models that the stack names, with the names that Ollama lists."""
-    models = service.variables.get("ollama_models", [])
-    return [
-        model | {"listed": model["name"] if ":" in model["name"] else f"{model['name']}:latest"}
-        for model in models
-    ]
+def wanted(host: Machine, service: ServicePlacement) -> list[dict[str, Any]]:
+    """The language models that the stack names, with the names that Ollama lists and what they were pinned to."""
+    learned = host.file("/var/lib/freehold/ollama-digests.json")
+    digests = json.loads(learned.content_string) if learned.exists else {}
+    found = {}
+    for model in service.variables.get("ollama_served", []):
+        file = {} if model["ollama"] else model["files"][0]
+        found[model["served"]] = {
+            "kind": model["kind"],
+            "digest": model["digest"],
+            "sha256": file.get("sha256"),
+        }
+    found |= {model["name"]: model for model in service.variables.get("ollama_models", [])}
+    models = []
+    for name, model in found.items():
+        listed = name if ":" in name else f"{name}:latest"
+        pinned = model.get("digest") or (None if model.get("sha256") else digests[listed])
+        models.append(model | {"name": name, "listed": listed, "digest": pinned})
+    return models
 
 
 def of_kind(wanted: list[dict[str, Any]], kind: str) -> list[str]:
@@ -257,8 +278,10 @@ def test_nothing_of_a_question_is_kept(host: Machine, engine: Engine, wanted: li
     assert "kept-nowhere-7351" not in host.check_output("journalctl -u ollama -u engine-proxy --no-pager")
 
 
-def test_the_key_lies_where_root_alone_reads_it(host: Machine, secret: Callable[[str], str]) -> None:
-    key = secret("ollama.api_key")
+def test_the_key_lies_where_root_alone_reads_it(
+    host: Machine, service: ServicePlacement, secret: Callable[[str], str]
+) -> None:
+    key = secret(f"{service.name}.api_key")
     file = host.file("/etc/engine-proxy/secrets.env")
 
     assert (file.user, file.group, file.mode) == ("root", "root", 0o400)

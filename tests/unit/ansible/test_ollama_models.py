@@ -79,6 +79,7 @@ def bring(
 ) -> Bring:
     """Runs the module with these language models; what it answers."""
     monkeypatch.setattr(module, "BROUGHT", tmp_path / "brought.json")
+    monkeypatch.setattr(module, "LEARNED", tmp_path / "learned.json")
     monkeypatch.setattr(module, "_ATTEMPTS", 1)
     monkeypatch.setattr(pending, "FOLDER", str(tmp_path / "etc"))
 
@@ -189,6 +190,73 @@ def test_a_name_that_somebody_moved_is_refused_and_removed(
     assert moved in answer["msg"]
     assert pinned in answer["msg"]
     assert names(ollama) == []
+
+
+def served(address: str, **changes: Any) -> dict[str, Any]:
+    """A language model as the layout hands it on."""
+    name = f"{address.removeprefix('http://')}/acme/tiny:1b"
+    return {
+        "id": "tiny",
+        "served": name,
+        "ollama": name,
+        "digest": None,
+        "files": [],
+        "context": 2048,
+        **changes,
+    }
+
+
+def test_a_language_model_of_the_stack_is_brought_by_its_digest(
+    bring: Bring, files: str, ollama: str, tmp_path: Path
+) -> None:
+    pinned = publish(tmp_path, "1b", "tiny-chat.gguf")
+    model = served(files, digest=pinned)
+
+    assert bring(served=[model])["changed"]
+    assert names(ollama) == [model["served"]]
+    publish(tmp_path, "1b", "tiny-embed.gguf")
+    assert not bring(served=[model])["changed"]
+    assert not (tmp_path / "learned.json").exists()
+
+
+def test_a_digest_that_nobody_knew_is_learned_once_and_counts_from_then_on(
+    bring: Bring, files: str, ollama: str, tmp_path: Path
+) -> None:
+    model = served(files)
+    digest = publish(tmp_path, "1b", "tiny-chat.gguf")
+    assert bring(served=[model])["changed"]
+    assert json.loads((tmp_path / "learned.json").read_text()) == {model["served"]: digest}
+    assert not bring(served=[model])["changed"]
+
+    publish(tmp_path, "1b", "tiny-embed.gguf")
+    assert not bring(served=[model])["changed"]
+    request = urllib.request.Request(
+        f"{ollama}/api/delete", json.dumps({"model": model["served"]}).encode(), method="DELETE"
+    )
+    urllib.request.urlopen(request, timeout=5).close()
+    answer = bring(served=[model])
+    assert answer["failed"]
+    assert digest in answer["msg"]
+    assert names(ollama) == []
+
+
+def test_a_language_model_of_the_stack_may_be_a_file(
+    bring: Bring, files: str, ollama: str, tmp_path: Path
+) -> None:
+    file = by_file(files, tmp_path)
+    bring(served=[served(files, served="tiny", ollama=None, files=[{**file, "name": "tiny.gguf"}])])
+
+    assert names(ollama) == ["tiny:latest"]
+
+
+def test_the_clients_own_setting_of_a_language_model_counts(
+    bring: Bring, files: str, ollama: str, tmp_path: Path
+) -> None:
+    moved = publish(tmp_path, "1b", "tiny-embed.gguf")
+    model = served(files, digest="0" * 64)
+    bring({"name": model["served"], "digest": moved}, served=[model])
+
+    assert names(ollama) == [model["served"]]
 
 
 def test_what_left_the_list_is_removed_and_what_others_brought_stays(

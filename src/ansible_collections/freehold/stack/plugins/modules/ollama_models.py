@@ -27,6 +27,8 @@ description:
     must be what the digest stands for. If it is not, because somebody moved the tag, it is removed and the module fails.
   - A language model with O(models[].url) and O(models[].sha256) is one file in the format GGUF. It goes straight to
     Ollama as it is downloaded, and Ollama refuses it unless its checksum is right.
+  - One without either, of O(served), is pulled once. What its digest is then is noted in
+    C(/var/lib/freehold/ollama-digests.json), and from then on it must stay that.
   - Language models that this module brought and that are not wanted any more are removed; others are left alone.
 options:
   url: {description: Address of Ollama., type: str, required: true}
@@ -41,6 +43,13 @@ options:
       digest: {description: Digest of the manifest., type: str, default: ""}
       url: {description: Address of a GGUF file., type: str, default: ""}
       sha256: {description: Checksum of the GGUF file., type: str, default: ""}
+  served:
+    description:
+      - Language models of the stack, each with C(served) (its name here), C(ollama) (the same where it comes from the
+        registry), C(digest) and C(files). One of the same name in O(models) counts instead.
+    type: list
+    elements: dict
+    default: []
   timeout: {description: Seconds that bringing one language model may take., type: int, default: 3600}
 attributes:
   check_mode: {support: full, description: Says what would be brought and removed.}
@@ -64,6 +73,9 @@ done:
   type: list
   elements: str
 """
+
+LEARNED = Path("/var/lib/freehold/ollama-digests.json")
+"""Digests of language models that nobody had pinned when they were pulled."""
 
 BROUGHT = Path("/var/lib/freehold/ollama-models.json")
 """Names of the language models that this module brought."""
@@ -137,7 +149,7 @@ class _Ollama:
         if name not in digests:
             return False
         return (
-            digests[name] == model["digest"] if model["digest"] else self.weights(name) == {model["sha256"]}
+            self.weights(name) == {model["sha256"]} if model["sha256"] else digests[name] == model["digest"]
         )
 
     def bring(self, model: dict[str, Any]) -> None:
@@ -145,7 +157,7 @@ class _Ollama:
         self.until = time.monotonic() + self.module.params["timeout"]
         name = full_name(model["name"])
         try:
-            if model["digest"]:
+            if not model["sha256"]:
                 self.work("/api/pull", {"model": name})
             else:
                 self.upload(model)
@@ -155,7 +167,9 @@ class _Ollama:
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise _FailedError(str(error) or type(error).__name__) from error
         digests = self.digests()
-        if not self.holds(digests, model):
+        if not model["sha256"] and not model["digest"]:
+            _learn(name, digests.get(name, ""))
+        elif not self.holds(digests, model):
             found = digests.get(name, "nothing") if model["digest"] else ", ".join(self.weights(name))
             # Nobody may be answered by what was not pinned.
             self.remove(name)
@@ -223,6 +237,37 @@ def _write(names: set[str]) -> None:
     kept.write(BROUGHT, sorted(names))
 
 
+def _learned() -> dict[str, str]:
+    found = kept.read(LEARNED)
+    return dict(found) if isinstance(found, dict) else {}
+
+
+def _learn(name: str, digest: str) -> None:
+    if not re.fullmatch(r"[0-9a-f]{64}", digest):
+        raise _FailedError("Ollama does not list it after it was pulled")
+    kept.write(LEARNED, _learned() | {name: digest})
+
+
+def _wanted(params: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The language models by the name that Ollama lists, each with ``digest``, or ``url`` and ``sha256``, or neither."""
+    found = {}
+    for model in params["served"]:
+        files = [] if model.get("ollama") else model.get("files") or []
+        file = next(iter(files), {})
+        found[full_name(model["served"])] = {
+            "name": model["served"],
+            "digest": model.get("digest") or "",
+            "url": file.get("url") or "",
+            "sha256": file.get("sha256") or "",
+        }
+    found |= {full_name(model["name"]): model for model in params["models"]}
+    learned = _learned()
+    for name, model in found.items():
+        if not model["digest"] and not model["sha256"]:
+            model["digest"] = learned.get(name, "")
+    return found
+
+
 def main() -> None:
     """Bring what is missing, then remove what is not wanted any more."""
     text = {"type": "str", "default": ""}
@@ -241,6 +286,7 @@ def main() -> None:
                     "sha256": text,
                 },
             },
+            "served": {"type": "list", "elements": "dict", "default": []},
             "timeout": {"type": "int", "default": 3600},
         },
         supports_check_mode=True,
@@ -249,7 +295,7 @@ def main() -> None:
     about = "Ollama"
     try:
         digests = ollama.digests()
-        wanted = {full_name(model["name"]): model for model in module.params["models"]}
+        wanted = _wanted(module.params)
         for name, model in wanted.items():
             about = f"The language model {name}"
             if not ollama.holds(digests, model):
