@@ -142,9 +142,7 @@ def _why(model: LanguageModel, card: Card) -> str:
     if answer.per_gpu is None:
         return f"- {model.title}: not computed, since the catalogue lacks {', '.join(answer.unknown)}."
     weights = answer.per_gpu.weights / 1024
-    return (
-        f"- {model.title}: {weights:.0f} GiB of weights in its smallest known form ({answer.quantization})."
-    )
+    return f"- {model.title}: {weights:.0f} GiB of weights ({answer.quantization})."
 
 
 def _engine(model: LanguageModel) -> str:
