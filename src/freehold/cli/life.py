@@ -299,10 +299,12 @@ def status(
     Example: freehold status acme --json
     """
     from freehold.run.context import Client
+    from freehold.run.served import reminders
     from freehold.run.status import status as run_status
 
     with errors(debug=debug, as_json_lines=as_document):
-        states = run_status(Client.open(client, only))
+        opened = Client.open(client, only)
+        states = run_status(opened)
         if as_document:
             as_json([state.as_dict() for state in states])
             return
@@ -322,6 +324,8 @@ def status(
                 state.pending,
             )
         show_table(table)
+        for old in reminders(opened):
+            out.print(f"[yellow]reminder[/] {old.text}.", highlight=False)
 
 
 def down(

@@ -17,7 +17,7 @@ from freehold.catalog import services as catalog
 from freehold.errors import BadInputError, FreeholdError
 from freehold.layout import licence_gate
 from freehold.layout.types import Layout, NodeAccess
-from freehold.run import driver, gpus, plan, templates
+from freehold.run import driver, gpus, plan, served, templates
 from freehold.run.context import Client
 from freehold.run.finding import Finding as Finding
 from freehold.schema.stack import Use
@@ -88,6 +88,18 @@ def _findings(client: Client) -> Iterator[Finding]:
         if finding.status == "ok":
             yield from _guarded(f"NVIDIA driver of {node}", partial(_driver, client, node))
     yield from _root_steps(client)
+    yield from _old_models(client)
+
+
+def _old_models(client: Client) -> Iterator[Finding]:
+    """A reminder of language models that have been served for as long as the stack allows."""
+    for old in served.reminders(client):
+        yield Finding(
+            f"language model {old.name}",
+            "warning",
+            old.text,
+            f"See what there is (freehold models list {client.stack.client}), and try one: freehold models try {client.stack.client} ID",
+        )
 
 
 def _hosts(layout: Layout) -> str:
