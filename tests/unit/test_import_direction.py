@@ -25,7 +25,7 @@ ALLOWED = {
     "proxmox": {"errors"},
     "nvidia": {"catalog"},
     "mirror": {"errors", "resources", "catalog", "schema", "layout", "nvidia"},
-    "upstream": {"errors", "catalog", "mirror"},
+    "upstream": {"errors", "resources", "catalog", "mirror"},
 }
 """Rooms with a list of their own: what else of ours they may import."""
 

@@ -78,6 +78,7 @@ def build(
         if check:
             _check(folder, wanted, as_document)
             return
+        _say_sizes(wanted)
         with err.status("filling the mirror") as spinner:
             step = ""
 
@@ -105,6 +106,19 @@ def build(
             highlight=False,
             markup=False,
         )
+
+
+def _say_sizes(wanted: list[Need]) -> None:
+    """Weights are large: name them before the first byte."""
+    from freehold.mirror.needs import File
+
+    sizes: dict[str, int] = {}
+    for need in wanted:
+        if isinstance(need, File) and need.size:
+            what = need.title.rpartition(" of ")[2]
+            sizes[what] = sizes.get(what, 0) + need.size
+    for what, size in sorted(sizes.items()):
+        err.print(f"weights of {what}: {mib(size)}", highlight=False, markup=False)
 
 
 def _check(folder: Path, wanted: list[Need], as_document: bool) -> None:

@@ -144,6 +144,51 @@ def fetch(
 
 
 @app.command()
+def lock(
+    client: ClientArgument,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="Language models by id; those of the stack when left out.",
+            show_default=False,
+        ),
+    ] = None,
+    quantization: Annotated[
+        str | None,
+        typer.Option(
+            "--quantization", metavar="FORM", help="Form of the weights; else the stack's, or the best one."
+        ),
+    ] = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Lock revisions and checksums of weights as the hub names them, without fetching the weights.
+
+    Needed before a mirror can hold them; the first fetch from the hub does it anyhow.
+    Asks from this machine; HF_TOKEN is shown to the hub for repositories that want it.
+
+    Example: freehold models lock acme
+    """
+    from freehold.run import models, models_lock
+    from freehold.run.context import Client
+
+    with errors(debug=debug, as_json_lines=json):
+        opened = Client.open(client)
+        wanted = models.request(opened, names or (), quantization)
+        with err.status("asking the hub") as spinner:
+            learned = models_lock.look_up(opened, wanted, lambda name: spinner.update(f"reading {name}"))
+        if json:
+            as_json({"locked": learned})
+        else:
+            out.print(
+                f"Locked: {', '.join(learned)}" if learned else "Everything was known.",
+                highlight=False,
+                markup=False,
+            )
+
+
+@app.command()
 def verify(
     client: ClientArgument,
     name: Annotated[

@@ -13,7 +13,7 @@ from freehold.catalog import versions
 from freehold.errors import BadInputError
 from freehold.layout.compute import of_stack
 from freehold.mirror import apt, npm, oci, pypi
-from freehold.mirror.fetch import Wanted, fetch_all, sum_of
+from freehold.mirror.fetch import Wanted, fetch_all, hub_headers, sum_of
 from freehold.mirror.index import Entry, Index, Met
 from freehold.mirror.needs import File, Image, Modules, Need, Packages, Wheels, of
 from freehold.schema.load import load_stack
@@ -201,7 +201,9 @@ class _Build:
                 self.fetched += npm.entries_upstream(self.root, peers, address)
                 return [*(one.path for one in files), *npm.write_entries(self.root, packages, peers)]
             case File():
-                fetch_all(self.root, [Wanted(need.path, need.url, "sha256", need.sha256)], self.came)
+                headers = hub_headers() if need.at_hub else {}
+                wanted = Wanted(need.path, need.url, "sha256", need.sha256, need.size, headers)
+                fetch_all(self.root, [wanted], self.came)
                 return [need.path]
             case Image():
                 return oci.fetch(

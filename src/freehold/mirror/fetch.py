@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -51,6 +52,16 @@ class Wanted:
     size: int | None = None
     """Bytes, where they are known."""
     headers: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+HUB_TOKEN = "HF_TOKEN"  # noqa: S105 - the name of a variable
+"""Environment variable with the token of an account at the Hugging Face hub; it is the hub's own name for it."""
+
+
+def hub_headers() -> dict[str, str]:
+    """Headers with the token of this machine's user, where there is one; requests keeps it from other hosts."""
+    token = os.environ.get(HUB_TOKEN)
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 Report = Callable[[str, int], None]

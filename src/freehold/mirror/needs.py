@@ -21,6 +21,8 @@ from freehold.layout.types import Layout, ServicePlacement
 from freehold.mirror.apt import CODENAMES, TEMPLATE
 from freehold.nvidia import ARTIFACT
 
+WEIGHTS = "weights"
+"""The role that keeps weights of language models."""
 BASE = "base"
 """The artifact that lists the packages of every host's base system (``deploys/base.py``)."""
 TEMPLATE_OF = "template-{os}"
@@ -84,6 +86,10 @@ class File:
     title: str
     url: str
     sha256: str
+    size: int | None = field(default=None, compare=False)
+    """Bytes, where they are known before."""
+    at_hub: bool = field(default=False, compare=False)
+    """Whether it comes from the Hugging Face hub, which may want a token for it."""
 
     @property
     def key(self) -> str:
@@ -145,9 +151,9 @@ def of(layout: Layout, lock: Mapping[str, Artifact]) -> list[Need]:
 
 
 def _of_service(layout: Layout, placed: ServicePlacement, lock: Mapping[str, Artifact]) -> Iterator[Need]:
-    meta = catalog_of.load()[placed.name]
+    meta = catalog_of.load()[placed.role]
     system = layout.host(placed.host).os
-    values = _defaults(placed.name) | placed.variables
+    values = _defaults(placed.role) | placed.variables
     artifacts = {name: lock[name] for name in meta.artifacts}
     needed = {name: one for name, one in artifacts.items() if one.when is None or _true(one.when, values)}
     if names := sorted({package for one in needed.values() for package in one.packages}):
@@ -170,10 +176,45 @@ def _of_service(layout: Layout, placed: ServicePlacement, lock: Mapping[str, Art
             if one.digest is None:
                 raise _unpinned(title)
             yield Image(f"image of {title}", one.image, one.digest, one.plain_http)
+    if placed.role == WEIGHTS:
+        yield from _weights(values)
+        return
     of_lock = {one.sha256 for one in artifacts.values()}
     for file in _files(placed.variables):
         if file.sha256 not in of_lock:
             yield File(f"{file.name} of {placed.title}", file.url, file.sha256)
+
+
+def _weights(values: Mapping[str, Any]) -> Iterator[File]:
+    """The files of weights: all of them must be known, since a mirror gives them by checksum alone."""
+    for model in values["weights_models"]:
+        name = model.get("repository") or model["id"]
+        files = model.get("files") or []
+        if not _known(model):
+            raise UnpinnedError(
+                f"Not all files of {name} and their checksums are known",
+                doing="computing what a mirror must hold",
+                where=str(model["id"]),
+                remedy="Where the hub can be reached: freehold models lock CLIENT. Or leave the language model out.",
+            )
+        for file in files:
+            hub, own = values["weights_hub"], file.get("url")
+            url = own or file_url(hub, model["repository"], model["revision"], file["name"])
+            yield File(f"{file['name']} of {name}", url, file["sha256"], file.get("size"), at_hub=not own)
+
+
+def file_url(hub: str, repository: str, revision: str, name: str) -> str:
+    """Where a file lies at the Hugging Face hub."""
+    return f"{hub.rstrip('/')}/{repository}/resolve/{revision}/{name}"
+
+
+def _known(model: Mapping[str, Any]) -> bool:
+    files = model.get("files") or []
+    names = {file["name"] for file in files}
+    weights = any(name.endswith(".safetensors") for name in names)
+    placed = model.get("revision") or all(file.get("url") for file in files)
+    whole = weights and names & {"config.json", "params.json"}
+    return bool(whole and placed and all(file.get("sha256") for file in files))
 
 
 def _file(title: str, artifact: Artifact) -> File:
@@ -234,15 +275,22 @@ def elsewhere(layout: Layout) -> list[str]:
     """Language models that would come from a hub or registry of their own, which no mirror takes the place of."""
     found = []
     for placed in layout.services:
-        if not catalog_of.load()[placed.name].engine:
+        if placed.role == WEIGHTS:
+            found += [
+                f"{model.get('repository') or model['id']}: not all of its checksums are known; where the hub can be"
+                f" reached, run `freehold models lock {layout.client}`, and build the mirror again"
+                for model in placed.variables["weights_models"]
+                if not _known(model)
+            ]
+        if not catalog_of.load()[placed.role].engine:
             continue
-        values = _defaults(placed.name) | placed.variables
-        prefix = placed.name.replace("-", "_")
+        values = _defaults(placed.role) | placed.variables
+        prefix = placed.role.replace("-", "_")
         files = f"{prefix}_model_files"
-        if files in values and not values[files]:
+        if files in values and not values[files] and not values.get(f"{prefix}_path"):
             found.append(
-                f"{values.get(f'{prefix}_model')} for {placed.title}: list its files with url and sha256 under"
-                f" services.{placed.name}.model_files"
+                f"{values.get(f'{prefix}_model')} for {placed.title}: name it under models, or list its files with url and"
+                f" sha256 under services.{placed.name}.model_files"
             )
         for one in values.get(f"{prefix}_models") or []:
             if isinstance(one, dict) and not one.get("url"):

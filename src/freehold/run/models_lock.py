@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,10 @@ import yaml
 
 from freehold.catalog import models as catalog
 from freehold.catalog.models import LockedForm
+from freehold.catalog.services import argument_specs
 from freehold.run.context import Client
-from freehold.run.weights import keepers, state
+from freehold.run.weights import ROLE, keepers, state
+from freehold.upstream.hub import lock
 from freehold.vault import write_private
 
 _HEAD = """\
@@ -41,6 +43,29 @@ def learn(client: Client) -> list[str]:
     return learn_results(client, results)
 
 
+def look_up(client: Client, wanted: Iterable[Mapping[str, Any]], report: Callable[[str], None]) -> list[str]:
+    """Lock revisions and checksums as the hub names them, from this machine; the ids that are new in the lock.
+
+    Args:
+        client: The client.
+        wanted: What :func:`freehold.run.models.request` gives.
+        report: Called with the name of each file that is read for its checksum.
+
+    Raises:
+        FetchError: The hub does not give something.
+        BadInputError: It has no weights that are taken.
+    """
+    hub = next((service.variables.get("weights_hub") for service in keepers(client.whole_layout)), None)
+    address = str(hub or argument_specs(ROLE)["weights_hub"]["default"])
+    learned = {}
+    for model in wanted:
+        if not model["repository"]:
+            continue  # its files have addresses and checksums of their own
+        found = lock(address, model["repository"], model["revision"], report)
+        learned[model["id"], model["quantization"]] = found
+    return write(client.directory, learned)
+
+
 def learn_results(client: Client, results: Iterable[Mapping[str, Any]]) -> list[str]:
     """Lock what was learned of weights; the ids whose lock changed."""
     learned = {
@@ -63,23 +88,23 @@ def write(directory: Path, learned: Mapping[tuple[str, str], LockedForm]) -> lis
     What the catalogue and the client's own entries know anyhow is not written.
     """
     below = catalog.load(directory)
-    lock = {name: dict(forms) for name, forms in catalog.load_lock(directory).items()}
+    own = {name: dict(forms) for name, forms in catalog.load_lock(directory).items()}
     changed = []
     for (name, form), value in sorted(learned.items()):
         entry = below.get(name)
         if entry is None or form not in entry.quantizations:
             continue
-        if catalog.locked(entry, {form: value}) == entry or lock.get(name, {}).get(form) == value:
+        if catalog.locked(entry, {form: value}) == entry or own.get(name, {}).get(form) == value:
             continue
-        lock.setdefault(name, {})[form] = value
+        own.setdefault(name, {})[form] = value
         changed.append(name)
     if changed:
         document = {
             name: {
-                form: lock[name][form].model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-                for form in sorted(lock[name])
+                form: own[name][form].model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+                for form in sorted(own[name])
             }
-            for name in sorted(lock)
+            for name in sorted(own)
         }
         path = directory / catalog.LOCK
         write_private(path, (_HEAD + yaml.safe_dump(document, sort_keys=False, width=1000)).encode())

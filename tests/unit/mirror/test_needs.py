@@ -76,6 +76,53 @@ def test_weights_with_a_checksum_are_files_of_the_mirror(of: Any) -> None:
     assert weights.path == f"files/{'5' * 64}/model.safetensors"
 
 
+COMMIT = "a" * 40
+
+
+def weights(**changes: Any) -> dict[str, Any]:
+    files = [{"name": "config.json", "size": 12, "sha256": "6" * 64}]
+    files += [{"name": "model.safetensors", "size": 99, "sha256": "7" * 64}]
+    model = {"id": "own", "repository": "acme/own", "revision": COMMIT, "path": f"/models/acme--own/{COMMIT}"}
+    return {"weights": {"models": [{**model, "files": files, **changes}]}}
+
+
+def test_weights_of_the_hub_come_by_their_checksums(of: Any) -> None:
+    found = [need for need in kinds(of(weights()), File) if need.at_hub]
+    assert [(need.url, need.path, need.size) for need in found] == [
+        (
+            f"https://huggingface.co/acme/own/resolve/{COMMIT}/config.json",
+            f"files/{'6' * 64}/config.json",
+            12,
+        ),
+        (
+            f"https://huggingface.co/acme/own/resolve/{COMMIT}/model.safetensors",
+            f"files/{'7' * 64}/model.safetensors",
+            99,
+        ),
+    ]
+    placed = {"name": "model.safetensors", "sha256": "7" * 64, "url": "http://own.internal/m.safetensors"}
+    config = {"name": "config.json", "sha256": "6" * 64, "url": "http://own.internal/config.json"}
+    found = kinds(of(weights(repository=None, revision=None, files=[config, placed])), File)
+    assert {need.url for need in found if need.sha256 == "7" * 64} == {"http://own.internal/m.safetensors"}
+    assert not [need for need in found if need.at_hub]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"revision": None},
+        {"files": []},
+        {"files": [{"name": "config.json", "sha256": "6" * 64}]},
+        {"files": [{"name": "model.safetensors", "sha256": "7" * 64}]},
+        {"files": [{"name": "config.json"}, {"name": "model.safetensors", "sha256": "7" * 64}]},
+    ],
+)
+def test_weights_that_are_not_all_known_are_not_guessed(of: Any, changes: dict[str, Any]) -> None:
+    with pytest.raises(needs.UnpinnedError, match="acme/own") as caught:
+        of(weights(**changes))
+    assert "freehold models lock" in str(caught.value.remedy)
+
+
 def test_npm_and_releases_are_there(of: Any) -> None:
     found = of({"n8n": None, "qdrant": None})
     assert kinds(found, Modules)
