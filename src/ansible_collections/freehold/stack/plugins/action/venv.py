@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import base64
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleError
-from ansible.plugins.action import ActionBase
+
+from ansible_collections.freehold.stack.plugins.plugin_utils.role_action import RoleAction
 
 
-class ActionModule(ActionBase):
+class ActionModule(RoleAction):
     """``freehold.stack.venv``; its options are documented in the module of the same name."""
 
-    TRANSFERS_FILES = False
-    _supports_check_mode = True
-    _supports_diff = True
-
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Read the lock file among the role's files and hand it over.
+    def options(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """With the lock file among the role's files, and the client's mirror.
 
         Raises:
             AnsibleActionFail: The role has no such file.
         """
-        super().run(tmp, task_vars)
         _, options = self.validate_argument_spec(argument_spec=_SPEC)
         try:
             lock = Path(self._find_needle("files", options["requirements"])).read_bytes()
@@ -32,20 +29,11 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(
                 f"The lock file {options['requirements']} cannot be read: {error}"
             ) from error
-        role = self._task._role.get_name().rpartition(".")[2] if self._task._role else ""
-        result: dict[str, Any] = self._execute_module(
-            module_name="freehold.stack.venv",
-            module_args={
-                **options,
-                "mirror": options["mirror"] or (task_vars or {}).get("freehold_mirror"),
-                "payload": base64.b64encode(zlib.compress(lock)).decode(),
-                "service": options["part_of"] or role,
-                "handlers": list(self._task.notify or []),
-            },
-            task_vars=task_vars,
-        )
-        result.pop("invocation", None)
-        return result
+        return {
+            **options,
+            "mirror": options["mirror"] or variables.get("freehold_mirror"),
+            "payload": base64.b64encode(zlib.compress(lock)).decode(),
+        }
 
 
 _SPEC: dict[str, Any] = {
