@@ -70,6 +70,58 @@ def test_every_language_model_of_every_engine_is_listed_by_its_name() -> None:
     }
 
 
+def replicas(*names: str) -> list[dict[str, Any]]:
+    """Engines that serve the same language model under the same name."""
+    model = {"name": "assistant", "served": "qwen3-8b", "kind": "chat"}
+    return [
+        {"name": name, "url": f"http://10.0.0.{n}:8000/v1", "key": f"sk-{name}", "models": [model]}
+        for n, name in enumerate(names, 1)
+    ]
+
+
+def test_engines_that_serve_one_name_share_its_requests() -> None:
+    listed = models(engines=replicas("vllm", "vllm-2", "sglang"))
+
+    assert [each["model_name"] for each in listed] == ["assistant"] * 3
+    assert {each["litellm_params"]["model"] for each in listed} == {"openai/qwen3-8b"}
+    assert [each["litellm_params"]["api_base"] for each in listed] == [
+        f"http://10.0.0.{n}:8000/v1" for n in (1, 2, 3)
+    ]
+    assert len({each["model_info"]["id"] for each in listed}) == 3
+    # Each is shown its own key.
+    assert [each["litellm_params"]["api_key"] for each in listed] == [
+        "os.environ/ENGINE_KEY_VLLM",
+        "os.environ/ENGINE_KEY_VLLM_2",
+        "os.environ/ENGINE_KEY_SGLANG",
+    ]
+    keys = render.render("litellm/secrets.env.j2", options(engines=replicas("vllm", "vllm-2", "sglang")))
+    assert "ENGINE_KEY_VLLM_2=sk-vllm-2\n" in keys
+
+
+def test_a_request_stays_within_its_name_whatever_fails() -> None:
+    """LiteLLM goes to another group only by lists of fallbacks, wherever they stand (docs.litellm.ai/docs/proxy/reliability)."""
+
+    def keys(value: Any) -> set[str]:
+        parts = value if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else []
+        return set(value if isinstance(value, dict) else ()).union(*map(keys, parts))
+
+    given = [*replicas("vllm", "vllm-2"), *ENGINES]
+    found = keys(configuration(engines=given)) | keys(models(engines=given))
+
+    assert "model_name" in found
+    assert not [key for key in found if "fallback" in key or "alias" in key]
+    assert configuration()["router_settings"] == {"routing_strategy": "simple-shuffle", "num_retries": 2}
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("chat", "chat"), ("embedding", "embedding"), ("reranking", "rerank"), ("ocr", "chat")]
+)
+def test_litellm_knows_what_a_language_model_is_for(kind: str, mode: str) -> None:
+    engines = [{"name": "vllm", "url": "http://10.0.0.1:8000/v1", "models": [{"name": "x", "kind": kind}]}]
+
+    assert models(engines=engines)[0]["model_info"]["mode"] == mode
+
+
 def test_without_engines_the_list_is_empty() -> None:
     assert models() == []
 
