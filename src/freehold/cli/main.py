@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from freehold import __version__
-from freehold.cli import audit, life, look, secrets, users
+from freehold.cli import audit, life, look, models_try, secrets, users
 from freehold.cli.console import report
 from freehold.cli.driver import app as driver
 from freehold.cli.lab import app as lab
@@ -48,6 +48,7 @@ app.add_typer(secrets.app, name="secrets", rich_help_panel=DAILY)
 app.add_typer(users.app, name="users", rich_help_panel=DAILY)
 app.add_typer(audit.app, name="audit", rich_help_panel=DAILY)
 app.add_typer(driver, name="driver", rich_help_panel=DAILY)
+models_try.register(models)
 app.add_typer(models, name="models", rich_help_panel=DAILY)
 app.add_typer(mirror, name="mirror", rich_help_panel=DAILY)
 app.add_typer(versions, name="versions", rich_help_panel=LOOK)

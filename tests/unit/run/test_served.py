@@ -30,8 +30,10 @@ services:
 
 @pytest.fixture
 def client(tmp_path: Path) -> Client:
-    (tmp_path / "stack.yml").write_text(STACK)
-    return Client.open(tmp_path / "stack.yml")
+    folder = tmp_path / "inventory" / "acme"
+    folder.mkdir(parents=True)
+    (folder / "stack.yml").write_text(STACK)
+    return Client.open(folder / "stack.yml")
 
 
 def since(client: Client) -> dict[str, tuple[str, date]]:
