@@ -106,11 +106,10 @@ def _update_suite(
 ) -> tuple[list[str], int]:
     folder = f"{archive}/dists/{suite}"
     place = root / folder / "InRelease"
-    text = _in_release(f"{address}/dists/{suite}/InRelease", place)
-    fetched = int(text is not None)
-    if text is None:
-        text = place.read_bytes()
-    listed = _listed(text.decode())
+    url = f"{address}/dists/{suite}/InRelease"
+    text = _in_release(url)
+    is_new = not place.is_file() or place.read_bytes() != text
+    listed = _listed(_verify(url, text).decode())
     wanted, paths = [], []
     for name in _INDEXES:
         if name not in listed:
@@ -119,17 +118,17 @@ def _update_suite(
         by_hash = f"{folder}/{Path(name).parent}/by-hash/SHA256/{sha256}"
         wanted.append(Wanted(by_hash, f"{address}/{by_hash.partition('/')[2]}", "sha256", sha256, size))
         paths += [by_hash, f"{folder}/{name}"]
-    fetched += fetch_all(root, wanted, report)
+    fetched = fetch_all(root, wanted, report) + is_new
+    kept = {Path(path).name for path in paths[::2]}
     for one, plain in zip(paths[::2], paths[1::2], strict=True):
-        keep = (root / one).name
         for old in (root / one).parent.iterdir():
-            if old.name not in {Path(path).name for path in paths[::2]} and old.name != keep:
+            if old.name not in kept:
                 old.unlink()
         new = (root / plain).with_name(f".{Path(plain).name}.new")
         new.unlink(missing_ok=True)
         new.hardlink_to(root / one)
         new.replace(root / plain)
-    if place.read_bytes() != text if place.is_file() else True:
+    if is_new:
         new = place.with_name(".InRelease.new")
         new.write_bytes(text)
         new.chmod(0o644)
@@ -137,8 +136,8 @@ def _update_suite(
     return [f"{folder}/InRelease", *paths], fetched
 
 
-def _in_release(url: str, there: Path) -> bytes | None:
-    """The signed list of an archive, checked; nothing where the one that is there is the newest."""
+def _in_release(url: str) -> bytes:
+    """The list of an archive as it lies there, with its signature."""
     try:
         with session() as own:
             answer = own.get(url, timeout=TIMEOUT)
@@ -151,21 +150,18 @@ def _in_release(url: str, there: Path) -> bytes | None:
             answer=str(error),
             remedy="See whether this machine reaches it, and run the same command again.",
         ) from error
-    if there.is_file() and there.read_bytes() == answer.content:
-        return None
-    _verify(url, answer.content)
     return answer.content
 
 
-def _verify(url: str, text: bytes) -> None:
+def _verify(url: str, text: bytes) -> bytes:
+    """The part of a text that Debian signed; what stands around it is nobody's word."""
     remedy = f"Install debian-archive-keyring and gpgv: the mirror takes only what Debian signed ({KEYRING})."
     with tempfile.NamedTemporaryFile(prefix="freehold-") as file:
         file.write(text)
         file.flush()
         try:
-            answer = subprocess.run(
-                ["gpgv", "--keyring", str(KEYRING), file.name], capture_output=True, check=False, timeout=60
-            )
+            command = ["gpgv", "--keyring", str(KEYRING), "--output", "-", file.name]
+            answer = subprocess.run(command, capture_output=True, check=False, timeout=60)
         except FileNotFoundError as error:
             raise FetchError("There is no gpgv on this machine", where=url, remedy=remedy) from error
     if answer.returncode:
@@ -176,10 +172,11 @@ def _verify(url: str, text: bytes) -> None:
             answer=answer.stderr.decode(errors="replace").strip()[-1000:],
             remedy=remedy,
         )
+    return answer.stdout
 
 
 def _listed(text: str) -> dict[str, tuple[str, int]]:
-    """SHA-256 and size by path, from the text of an ``InRelease``."""
+    """SHA-256 and size by path, from the signed text of an ``InRelease``."""
     found, inside = {}, False
     for line in text.splitlines():
         if not line.startswith(" "):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import shutil
 from pathlib import Path
@@ -20,6 +21,30 @@ INDEX = b"Package: nobody\n"
 SHA256 = hashlib.sha256(INDEX).hexdigest()
 ARCHIVES = {"debian": "http://a.test/debian", "debian-security": "http://a.test/debian-security"}
 
+SIGNED = """\
+-----BEGIN PGP SIGNED MESSAGE-----
+Hash: SHA512
+
+Origin: Test
+SHA256:
+ ea6da182c63729c502be9a5ef1e5f8eb4beef9467b9dfd2616b971bcca6d87c4 16 main/binary-amd64/Packages.xz
+-----BEGIN PGP SIGNATURE-----
+
+iHUEARYKAB0WIQQ4GzjA2IB5nEE2A1BzWd9xVqJedgUCawIUJgAKCRBzWd9xVqJe
+dmz9AQDm15BwzR2+wmAfWY9rb0j5XXR3aIZ5S8E+01seTvjVOwD/e/8yX/TKRkIW
+NdJG5qutmJIt4MuVY6mUxM84Wx6irAU=
+=N7mI
+-----END PGP SIGNATURE-----
+"""
+"""An ``InRelease`` that the key of the test signed (``gpg --clearsign``)."""
+KEY = (
+    "mDMEawIUJhYJKwYBBAHaRw8BAQdAg2yroikZH4l7WZGmkRxhqLWH3LfbZ2kVaQEZijFQskG0KEFyY2hpdmUgb2YgYSB0ZXN0IDxh"
+    "cmNoaXZlQGV4YW1wbGUudGVzdD6IkAQTFggAOBYhBDgbOMDYgHmcQTYDUHNZ33FWol52BQJrAhQmAhsDBQsJCAcCBhUKCQgLAgQW"
+    "AgMBAh4BAheAAAoJEHNZ33FWol52kTMBALuSIQUFcHHcMDzWoZYVpmescusrIpyLBDuFmicR7k1HAP99dxxMXLVrv37FtOKwW6Mt"
+    "fFnxqFOc7JkhMlcVDU9kDA=="
+)
+"""The public part of that key, which was thrown away (``gpg --export``)."""
+
 
 def in_release(sha256: str = SHA256) -> bytes:
     return f"""Origin: Debian
@@ -34,7 +59,7 @@ SHA256:
 @pytest.fixture
 def archive(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """An archive with one empty index in each suite, whose signature is taken as it is."""
-    monkeypatch.setattr(apt, "_verify", lambda *_: None)
+    monkeypatch.setattr(apt, "_verify", lambda _, text: text)
     for folder, suite in apt.suites("trixie"):
         base = f"/{folder}/dists/{suite}"
         upstream.files[f"{base}/InRelease"] = in_release()
@@ -84,6 +109,25 @@ def test_what_debian_did_not_sign_is_refused(upstream: Upstream, tmp_path: Path)
     with pytest.raises(FetchError, match="not signed by Debian"):
         apt.update(tmp_path, {folder: f"{upstream.address}/{folder}" for folder in apt.ARCHIVES}, "trixie")
     assert not list(tmp_path.rglob("InRelease"))
+
+
+@pytest.mark.skipif(shutil.which("gpgv") is None, reason="there is no gpgv on this machine")
+def test_what_stands_around_the_signed_text_is_not_read(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keyring = tmp_path / "key.gpg"
+    keyring.write_bytes(base64.b64decode(KEY))
+    monkeypatch.setattr(apt, "KEYRING", keyring)
+    monkeypatch.setattr(apt, "suites", lambda _: [("debian", "trixie")])
+    around = f"SHA256:\n {'1' * 64} 16 main/i18n/Translation-en.xz\n"
+    base = "/debian/dists/trixie"
+    upstream.files[f"{base}/InRelease"] = f"{around}{SIGNED}{around}".encode()
+    upstream.files[f"{base}/main/binary-amd64/by-hash/SHA256/{SHA256}"] = INDEX
+
+    made = apt.update(tmp_path / "m", {"debian": f"{upstream.address}/debian"}, "trixie")
+
+    assert not any("Translation" in path for path in made.files)
+    assert (tmp_path / "m" / base[1:] / "main/binary-amd64/Packages.xz").read_bytes() == INDEX
 
 
 def test_what_apt_prints_becomes_files_of_the_mirror(tmp_path: Path) -> None:
