@@ -40,7 +40,7 @@ compiled_locale = not system.locale.startswith(("C.", "POSIX"))
 
 rules = [
     {
-        "port": rule.port,
+        "port": f"{rule.port}-{rule.last}" if rule.last else rule.port,
         "protocol": rule.protocol,
         "sources": list(collapse_addresses(rule.sources)),  # nftables refuses networks that overlap
         "comment": plain(rule.comment),

@@ -161,6 +161,9 @@ class ServiceMeta(_Meta):
     engine: bool = False
     """Whether this is an inference service with an OpenAI-compatible API at the port ``http``, behind the secret ``api_key``
     where it has one of that name."""
+    cluster: str | None = None
+    """Setting that makes services of this role a cluster unless it says ``none``: their hosts then reach each other at all
+    ports above 1023, for what spreads one language model over hosts chooses ports as it goes."""
     models: str | None = None
     """Which language models the engine serves: an expression over ``settings`` and ``serving`` that gives a list of mappings
     with ``name`` (as callers write it), ``served`` (its name at the engine, where that is another) and ``kind`` (``chat`` or

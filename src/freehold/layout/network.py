@@ -128,6 +128,7 @@ def rules(stack: Stack, seat: Seat, seats: Sequence[Seat]) -> tuple[FirewallRule
             found.append(
                 FirewallRule(port=port.port, protocol=port.protocol, sources=tuple(sources), comment=comment)
             )
+    found += _of_cluster(stack, seat, seats)
     if MONITOR in addresses and seat.name != MONITOR:
         found.append(
             FirewallRule(
@@ -138,3 +139,19 @@ def rules(stack: Stack, seat: Seat, seats: Sequence[Seat]) -> tuple[FirewallRule
             )
         )
     return tuple(found)
+
+
+def _of_cluster(stack: Stack, seat: Seat, seats: Sequence[Seat]) -> Iterable[FirewallRule]:
+    setting = seat.meta.cluster
+    members = [
+        other
+        for other in seats
+        if other.role == seat.role
+        and setting
+        and (stack.services.get(other.name) or {}).get(setting, "none") != "none"
+    ]
+    peers = tuple(IPv4Network(other.address) for other in members if other != seat)
+    if seat in members and peers:
+        yield FirewallRule(
+            port=1024, last=65535, protocol="tcp", sources=peers, comment=f"{seat.name} for its cluster"
+        )

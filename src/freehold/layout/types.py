@@ -70,6 +70,8 @@ class FirewallRule(_Value):
     protocol: str
     sources: tuple[IPv4Network, ...]
     comment: str
+    last: int | None = None
+    """Last port, where the rule is for all from ``port`` on."""
 
 
 class Host(_Value):

@@ -192,3 +192,21 @@ def test_the_hosts_of_a_ray_cluster_find_each_other(lay: Lay) -> None:
     engines = {engine["name"]: engine["models"] for engine in of(layout, "litellm")["engines"]}
     assert engines["vllm-2"] == []
     assert engines["vllm"] != []
+
+
+def test_the_hosts_of_a_ray_cluster_alone_reach_each_other(lay: Lay) -> None:
+    layout = lay(
+        {"vllm": {"ray": "head", "pipeline_parallel": 2}, "vllm-2": {"ray": "worker"}, "vllm-3": None},
+        hosts={f"vllm{n}": {"gpus": [g]} for g, n in enumerate(("", "-2", "-3"))},
+    )
+
+    def let_in(name: str) -> set[str]:
+        ranges = [rule for rule in layout.host(name).rules if rule.last]
+        assert all((rule.port, rule.last, rule.protocol) == (1024, 65535, "tcp") for rule in ranges)
+        return {str(source) for rule in ranges for source in rule.sources}
+
+    assert let_in("vllm") == {f"{layout.host('vllm-2').address}/32"}
+    assert let_in("vllm-2") == {f"{layout.host('vllm').address}/32"}
+    assert [let_in(host.name) for host in layout.hosts if host.name not in ("vllm", "vllm-2")] == [
+        set() for _ in range(len(layout.hosts) - 2)
+    ]
