@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote
 import requests
 
 from freehold.errors import FreeholdError
-from freehold.mirror.fetch import TIMEOUT, FetchError, Report, Wanted, fetch_all, session
+from freehold.mirror.fetch import TIMEOUT, FetchError, Report, Wanted, fetch_all, put, session
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 ARCHIVES = ("debian", "debian-security")
@@ -129,10 +129,7 @@ def _update_suite(
         new.hardlink_to(root / one)
         new.replace(root / plain)
     if is_new:
-        new = place.with_name(".InRelease.new")
-        new.write_bytes(text)
-        new.chmod(0o644)
-        new.replace(place)  # last: it names the others
+        put(place, text)  # last: it names the others
     return [f"{folder}/InRelease", *paths], fetched
 
 

@@ -194,6 +194,14 @@ def _download(own: requests.Session, one: Wanted, part: Path) -> str:
     return digest.hexdigest()
 
 
+def put(path: Path, content: str | bytes) -> None:
+    """Write a file that all may read, whole or not at all."""
+    new = path.with_name(f".{path.name}.new")
+    new.write_bytes(content.encode() if isinstance(content, str) else content)
+    new.chmod(0o644)
+    new.replace(path)
+
+
 def sum_of(path: Path, algorithm: str = "sha256") -> str:
     """Checksum of a file, hexadecimal."""
     with path.open("rb") as file:

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from freehold.errors import BadInputError
+from freehold.mirror.fetch import put
 
 NAME = "freehold.json"
 
@@ -73,12 +74,7 @@ class Index(BaseModel):
 
     def write(self, root: Path) -> None:
         """Put the index in place, whole."""
-        new = root / f".{NAME}.new"
-        new.write_text(
-            json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n", encoding="utf-8"
-        )
-        new.chmod(0o644)
-        new.replace(root / NAME)
+        put(root / NAME, json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
 
     def meets(self, root: Path, key: str) -> bool:
         """Whether a need is met, and its files are there with their sizes."""

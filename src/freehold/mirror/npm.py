@@ -20,7 +20,7 @@ import requests
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from freehold.errors import FreeholdError
-from freehold.mirror.fetch import AT_ONCE, ATTEMPTS, TIMEOUT, FetchError, Wanted, session
+from freehold.mirror.fetch import AT_ONCE, ATTEMPTS, TIMEOUT, FetchError, Wanted, put, session
 
 FOLDER = "npm"
 ENTRY = "packument.json"
@@ -211,10 +211,7 @@ def _write(path: Path, document: dict[str, Any]) -> None:
     text = json.dumps(document, sort_keys=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        new = path.with_name(f".{path.name}.new")
-        new.write_text(text, encoding="utf-8")
-        new.chmod(0o644)
-        new.replace(path)
+        put(path, text)
 
 
 def answer(entry: str, base: str) -> bytes:

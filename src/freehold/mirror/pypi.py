@@ -23,7 +23,7 @@ from packaging.tags import compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
 
 from freehold.errors import FreeholdError
-from freehold.mirror.fetch import FetchError, sum_of
+from freehold.mirror.fetch import FetchError, put, sum_of
 
 FOLDER = "pypi"
 TARGETS = {"debian-12": ((3, 11), 36), "debian-13": ((3, 13), 41)}
@@ -226,7 +226,4 @@ def write_page(root: Path, files: Iterable[str]) -> None:
     links = "".join(f'<a href="{quote(name)}">{html.escape(name)}</a><br>\n' for name in names)
     folder = root / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    new = folder / ".index.html.new"
-    new.write_text(f"<!DOCTYPE html>\n<title>Python packages</title>\n{links}", encoding="utf-8")
-    new.chmod(0o644)
-    new.replace(folder / "index.html")
+    put(folder / "index.html", f"<!DOCTYPE html>\n<title>Python packages</title>\n{links}")

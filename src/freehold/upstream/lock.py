@@ -14,7 +14,7 @@ from freehold.catalog import versions
 from freehold.catalog.versions import Artifact
 from freehold.errors import BadInputError
 from freehold.mirror import oci
-from freehold.mirror.fetch import TIMEOUT, FetchError, session
+from freehold.mirror.fetch import TIMEOUT, FetchError, put, session
 
 _CHUNK = 1 << 20
 
@@ -155,8 +155,5 @@ def write(file: Path, name: str, values: dict[str, str]) -> None:
             where=str(file),
             remedy="Write it with one key in each line, as the others are, and run the command again.",
         )
-    new = file.with_name(f".{file.name}.new")
-    new.write_text(changed, encoding="utf-8")
-    new.chmod(0o644)
-    new.replace(file)
+    put(file, changed)
     versions.load(file.parent)  # what was written can be read
