@@ -125,6 +125,7 @@ class _Build:
         self.index = Index.read(root)
         self.fetched = 0
         self.fetched_size = 0
+        self.removed = 0
 
     def run(self, wanted: Sequence[Need]) -> None:
         packages = [need for need in wanted if isinstance(need, Packages)]
@@ -216,7 +217,6 @@ class _Build:
         pypi.write_page(self.root, self.index.files)
 
     def prune(self, keys: set[str]) -> None:
-        self.removed = 0
         for path in self.index.keep(keys):
             (self.root / path).unlink(missing_ok=True)
             self.removed += 1
@@ -224,8 +224,9 @@ class _Build:
         self.page()
 
     def result(self, wanted: Sequence[Need]) -> Result:
-        made = Result(needs=len(wanted), fetched=self.fetched, fetched_size=self.fetched_size)
-        made.removed = getattr(self, "removed", 0)
+        made = Result(
+            needs=len(wanted), fetched=self.fetched, fetched_size=self.fetched_size, removed=self.removed
+        )
         for path in {path for need in wanted for path in self.index.needs[need.key].files}:
             made.files += 1
             made.size += self.index.files[path].size

@@ -41,8 +41,8 @@ def fetch(
     Raises:
         FetchError: The registry does not give it, or gives something else.
     """
-    host, _, name = image.partition("/")
-    base = f"{'http' if plain_http else 'https'}://{host}/v2/{name}"
+    name = image.partition("/")[2]
+    base = address(image, plain_http=plain_http)
     headers = {"Accept": ", ".join(MANIFESTS)}
     headers |= token(base, digest, headers)
     paths = []
@@ -78,6 +78,12 @@ def fetch(
     ]
     fetch_all(root, blobs, report)
     return [*paths, *dict.fromkeys(blob.path for blob in blobs)]
+
+
+def address(image: str, *, plain_http: bool) -> str:
+    """Where a registry answers for an image."""
+    host, _, name = image.partition("/")
+    return f"{'http' if plain_http else 'https'}://{host}/v2/{name}"
 
 
 def token(base: str, reference: str, headers: dict[str, str]) -> dict[str, str]:

@@ -104,8 +104,7 @@ def _sum(url: str, report: Callable[[int], None] | None) -> str:
 
 
 def _digest(entry: Artifact, tag: str) -> str:
-    host, _, name = str(entry.image).partition("/")
-    base = f"{'http' if entry.plain_http else 'https'}://{host}/v2/{name}"
+    base = oci.address(str(entry.image), plain_http=entry.plain_http)
     url = f"{base}/manifests/{tag}"
     headers = {"Accept": ", ".join(oci.MANIFESTS)}
     try:

@@ -145,8 +145,7 @@ def _at_github(url: str) -> str | None:
 
 
 def _tag(entry: Artifact) -> str:
-    host, _, name = str(entry.image).partition("/")
-    base = f"{'http' if entry.plain_http else 'https'}://{host}/v2/{name}"
+    base = oci.address(str(entry.image), plain_http=entry.plain_http)
     headers = oci.token(base, entry.version, {})
     found = []
     for tag in _get(f"{base}/tags/list", headers).json().get("tags") or []:
