@@ -81,7 +81,7 @@ class Engine:
         inside: bool = False,
     ) -> dict[str, Any]:
         """Status and body of an answer; the right key is shown unless another is given."""
-        question = {"path": path, "body": body, "key": "" if inside else key}
+        question: dict[str, Any] = {"path": path, "body": body, "key": "" if inside else key}
         question["address"] = "127.0.0.1" if inside else self.address
         question["port"] = 11434 if inside else 11435
         question["method"] = method or ("POST" if body else "GET")

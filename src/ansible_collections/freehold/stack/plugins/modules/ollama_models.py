@@ -253,7 +253,7 @@ def _wanted(params: dict[str, Any]) -> dict[str, dict[str, Any]]:
     found = {}
     for model in params["served"]:
         files = [] if model.get("ollama") else model.get("files") or []
-        file = next(iter(files), {})
+        file: dict[str, Any] = next(iter(files), {})
         found[full_name(model["served"])] = {
             "name": model["served"],
             "digest": model.get("digest") or "",
