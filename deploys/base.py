@@ -9,6 +9,7 @@ from pathlib import Path
 from pyinfra import host
 from pyinfra.operations import server
 
+from freehold.catalog.services import CODENAMES
 from freehold.pyinfra import driver
 from freehold.pyinfra.gpu_truth import Watch, no_watch
 from freehold.pyinfra.system import (
@@ -35,7 +36,7 @@ this = layout.host(host.data.freehold_host)
 system = layout.system
 mirror = layout.sources.mirror
 authority = Path(layout.directory) / "ca.crt"
-codename = {"debian-12": "bookworm", "debian-13": "trixie"}[this.os]
+codename = CODENAMES[this.os]
 compiled_locale = not system.locale.startswith(("C.", "POSIX"))
 
 rules = [

@@ -229,7 +229,10 @@ def _bad(path: Path, answer: str) -> FreeholdError:
     )
 
 
-_SYSTEMS = {"bookworm": "debian-12", "trixie": "debian-13"}
+CODENAMES = {"debian-12": "bookworm", "debian-13": "trixie"}
+"""Debian's name of each release that hosts can have."""
+
+_SYSTEMS = {codename: system for system, codename in CODENAMES.items()}
 
 
 @cache

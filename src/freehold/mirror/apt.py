@@ -23,7 +23,6 @@ from freehold.mirror.fetch import TIMEOUT, FetchError, Report, Wanted, fetch_all
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 ARCHIVES = ("debian", "debian-security")
 ARCHITECTURE = "amd64"
-CODENAMES = {"debian-12": "bookworm", "debian-13": "trixie"}
 TEMPLATE = (
     "?or(?priority(required),?or(?priority(important),?priority(standard)))",
     "openssh-server",

@@ -18,7 +18,7 @@ from freehold.catalog import services as catalog_of
 from freehold.catalog.versions import Artifact
 from freehold.errors import FreeholdError
 from freehold.layout.types import Layout, ServicePlacement
-from freehold.mirror.apt import CODENAMES, TEMPLATE
+from freehold.mirror.apt import TEMPLATE
 from freehold.nvidia import ARTIFACT
 
 WEIGHTS = "weights"
@@ -138,7 +138,7 @@ def of(layout: Layout, lock: Mapping[str, Artifact]) -> list[Need]:
     found: list[Need] = []
     for system in sorted({host.os for host in layout.hosts}):
         names = (*TEMPLATE, *lock[BASE].packages)
-        found.append(Packages(f"base system of {system}", CODENAMES[system], names))
+        found.append(Packages(f"base system of {system}", catalog_of.CODENAMES[system], names))
         found.append(Wheels(f"uv for {system}", system, _uv()))
         template = lock.get(TEMPLATE_OF.format(os=system))
         if template and template.pinned:
@@ -157,7 +157,7 @@ def _of_service(layout: Layout, placed: ServicePlacement, lock: Mapping[str, Art
     artifacts = {name: lock[name] for name in meta.artifacts}
     needed = {name: one for name, one in artifacts.items() if one.when is None or _true(one.when, values)}
     if names := sorted({package for one in needed.values() for package in one.packages}):
-        yield Packages(f"Debian packages of {placed.title}", CODENAMES[system], tuple(names))
+        yield Packages(f"Debian packages of {placed.title}", catalog_of.CODENAMES[system], tuple(names))
     for name, one in needed.items():
         title = f"{name} {one.version} for {placed.title}"
         if one.source in {"pypi", "npm"}:

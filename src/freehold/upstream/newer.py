@@ -26,6 +26,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from freehold.catalog.services import CODENAMES
 from freehold.catalog.versions import Artifact
 from freehold.errors import FreeholdError
 from freehold.mirror import apt, oci
@@ -36,7 +37,7 @@ _AT_ONCE = 8
 _TIMEOUT = (5, 15)
 _SECONDS = 120
 """For one source, all attempts together."""
-_CODENAMES = tuple(apt.CODENAMES.values())
+_CODENAMES = tuple(CODENAMES.values())
 
 
 @dataclass(frozen=True)
