@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from freehold.errors import BadInputError
 from freehold.schema.stack import Part
@@ -27,7 +27,12 @@ def _expression(text: str) -> str:
     return text
 
 
-Text = Annotated[str, Field(min_length=1)]
+def _number(value: object) -> object:
+    """``contains: [2025]`` is what people write."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+Text = Annotated[str, BeforeValidator(_number), Field(min_length=1)]
 Expression = Annotated[str, Field(min_length=1), AfterValidator(_expression)]
 
 
