@@ -28,9 +28,6 @@ LIFE = timedelta(days=730)
 RENEW = timedelta(days=60)
 """How long before its end a certificate is made anew."""
 
-PRIVATE = (IPv4Network("10.0.0.0/8"), IPv4Network("172.16.0.0/12"), IPv4Network("192.168.0.0/16"))
-"""Private addresses (RFC 1918)."""
-
 _KEYS = (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey)
 """Kinds of keys of certificates; a client's own root may have either."""
 
@@ -45,12 +42,14 @@ class Scope:
     client: str
     domain: str
     subnet: IPv4Network
+    private: tuple[IPv4Network, ...]
+    """Networks of private addresses."""
 
     @property
     def networks(self) -> tuple[IPv4Network, ...]:
         """Private addresses, and the client's subnet where it is none of them."""
-        inside = any(self.subnet.subnet_of(network) for network in PRIVATE)
-        return PRIVATE if inside else (*PRIVATE, self.subnet)
+        inside = any(self.subnet.subnet_of(network) for network in self.private)
+        return self.private if inside else (*self.private, self.subnet)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from freehold import authority
 from freehold.authority import ROOT, Scope, Subject, of_gateway, of_service, renewals, root_certificate
+from freehold.layout.network import PRIVATE
 
-SCOPE = Scope("acme", "acme.internal", IPv4Network("10.20.0.0/24"))
+SCOPE = Scope("acme", "acme.internal", IPv4Network("10.20.0.0/24"), PRIVATE)
 QDRANT = of_service(SCOPE, "qdrant", IPv4Address("10.20.0.75"))
 WANTED = {"qdrant.tls": QDRANT, "caddy.authority": of_gateway(SCOPE)}
 
@@ -129,13 +130,13 @@ def test_another_address_makes_that_certificate_anew(made: dict[str, str]) -> No
 
 
 def test_another_domain_makes_everything_anew(made: dict[str, str]) -> None:
-    scope = Scope("acme", "acme.example", SCOPE.subnet)
+    scope = Scope("acme", "acme.example", SCOPE.subnet, PRIVATE)
     wanted = {"qdrant.tls": of_service(scope, "qdrant", IPv4Address("10.20.0.75"))}
     assert set(renewals(made, scope, wanted)) == {ROOT, "qdrant.tls"}
 
 
 def test_a_public_subnet_is_vouched_for_too(made: dict[str, str]) -> None:
-    scope = Scope("acme", "acme.internal", IPv4Network("203.0.113.0/24"))
+    scope = Scope("acme", "acme.internal", IPv4Network("203.0.113.0/24"), PRIVATE)
     wanted = {"qdrant.tls": of_service(scope, "qdrant", IPv4Address("203.0.113.75"))}
     again = renewals(made, scope, wanted)
     assert set(again) == {ROOT, "qdrant.tls"}

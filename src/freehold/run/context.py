@@ -15,6 +15,7 @@ from freehold.errors import BadInputError
 from freehold.gpus.found import Found
 from freehold.gpus.resolve import resolve
 from freehold.layout.compute import of_stack
+from freehold.layout.network import PRIVATE
 from freehold.layout.types import Layout
 from freehold.proxmox.client import PveClient, Token
 from freehold.schema.load import LoadedStack, load_stack
@@ -159,7 +160,7 @@ class Client:
         }
 
     def _scope(self) -> Scope:
-        return Scope(self.stack.client, self.stack.domain, self.stack.network.subnet)
+        return Scope(self.stack.client, self.stack.domain, self.stack.network.subnet, PRIVATE)
 
     def _subjects(self) -> dict[str, Subject]:
         scope = self._scope()

@@ -11,9 +11,10 @@ import yaml
 
 from freehold import resources
 from freehold.authority import ROOT, Scope, of_gateway, renewals, root_certificate
+from freehold.layout.network import PRIVATE
 from freehold.render import render
 
-SCOPE = Scope("acme", "acme.internal", IPv4Network("10.20.0.0/24"))
+SCOPE = Scope("acme", "acme.internal", IPv4Network("10.20.0.0/24"), PRIVATE)
 CHAT = {
     "fqdn": "chat.acme.internal",
     "title": "Chat & more",

@@ -18,6 +18,7 @@ from freehold import secrets, vault
 from freehold.authority import ROOT, Scope, of_gateway, of_service
 from freehold.catalog.services import Secret
 from freehold.errors import BadInputError, ExitCode
+from freehold.layout.network import PRIVATE
 from freehold.secrets import Secrets, SecretsKeyError, UnknownSecretError, generate
 
 PASSWORD = Secret(type="password")
@@ -320,7 +321,7 @@ def test_importing_secrets_does_not_import_ansible() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-SCOPE = Scope("acme", "acme.internal", IPv4Network("10.20.0.0/24"))
+SCOPE = Scope("acme", "acme.internal", IPv4Network("10.20.0.0/24"), PRIVATE)
 SUBJECTS = {
     "caddy.authority": of_gateway(SCOPE),
     "qdrant.tls": of_service(SCOPE, "qdrant", IPv4Address("10.20.0.75")),
