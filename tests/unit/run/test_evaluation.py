@@ -45,7 +45,7 @@ def test_cases_of_all_files_are_read(tmp_path: Path) -> None:
 
 def test_numbers_need_no_quotes(tmp_path: Path) -> None:
     (found,) = cases.load(
-        write(tmp_path, "- {name: a, question: When?, contains: [2025], not_contains: [3.5]}\n")
+        write(tmp_path, "- {name: a, question: When, contains: [2025], not_contains: [3.5]}\n")
     )
 
     assert found.properties() == {"contains": ["2025"], "not_contains": ["3.5"]}
