@@ -12,6 +12,7 @@ import os
 import re
 import stat
 import subprocess
+import textwrap
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -38,13 +39,16 @@ class UnreachableError(FreeholdError):
     """A host does not answer over SSH."""
 
 
-def run(command: Sequence[str], *, timeout: float, doing: str) -> subprocess.CompletedProcess[str]:
-    """Run a program of OpenSSH with its output kept and nothing on its standard input.
+def run(
+    command: Sequence[str], *, timeout: float, doing: str, text: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run a program of OpenSSH with its output kept.
 
     Args:
-        command: Program and arguments; none is a secret.
+        command: Program and arguments; none is a secret, for the process list shows them.
         timeout: Seconds after which it is ended.
         doing: What it is for, for the error.
+        text: Its standard input, which may hold secrets.
 
     Raises:
         UnreachableError: It did not end in time.
@@ -53,7 +57,7 @@ def run(command: Sequence[str], *, timeout: float, doing: str) -> subprocess.Com
     try:
         return subprocess.run(
             command,
-            stdin=subprocess.DEVNULL,
+            input=text,
             capture_output=True,
             text=True,
             check=False,
@@ -63,7 +67,7 @@ def run(command: Sequence[str], *, timeout: float, doing: str) -> subprocess.Com
         raise UnreachableError(
             f"{command[0]} did not end within {timeout:.0f} s",
             doing=doing,
-            where=" ".join(command),
+            where=textwrap.shorten(" ".join(command), 200),
             remedy="Look at the machine that it talks to, and run the command again.",
         ) from error
     except FileNotFoundError as error:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from freehold import ssh
 from freehold.errors import BadInputError, FreeholdError
 from freehold.run.context import Client
-from freehold.ssh import UnreachableError
 
 SERVICE = "langfuse"
 _REMOTE = Path(__file__).with_name("audit_remote.py")
@@ -94,25 +93,9 @@ def _ask(client: Client, user: str, *, erase: bool) -> dict[str, Any]:
     program = shlex.join(["python3", "-c", _REMOTE.read_text(encoding="utf-8")])
     command = ["ssh", "-F", str(client.ssh().config), "-o", "BatchMode=yes", service.host, program]
     doing = f"{'erasing' if erase else 'counting'} the traces of {user}"
-    try:
-        # Keys go in by standard input: an argument would stand in the process list.
-        answer = subprocess.run(
-            command,
-            input=json.dumps(given),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_PATIENCE * 2,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise UnreachableError(
-            f"{service.host} did not end within {_PATIENCE * 2} s",
-            doing=doing,
-            where=service.host,
-            remedy="Run the same command again: what is erased stays erased.",
-        ) from error
+    answer = ssh.run(command, timeout=_PATIENCE * 2, doing=doing, text=json.dumps(given))
     if answer.returncode == 255:
-        raise UnreachableError(
+        raise ssh.UnreachableError(
             f"{service.host} does not answer over SSH",
             doing=doing,
             where=str(service.address),

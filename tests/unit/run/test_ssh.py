@@ -184,3 +184,15 @@ def test_a_scan_that_hangs_counts_as_no_answer(
     monkeypatch.setattr(ssh, "_SCAN", 0.2)
     with pytest.raises(ssh.UnreachableError):
         ssh.pin(tmp_path / "pins", "caddy", "10.0.0.1", {ssh.fingerprint(KEY)})
+
+
+def test_a_program_gets_its_input_and_no_more() -> None:
+    assert ssh.run(["cat"], timeout=10, doing="a test", text="a key\n").stdout == "a key\n"
+    assert ssh.run(["cat"], timeout=10, doing="a test").stdout == ""
+
+
+def test_a_program_that_does_not_end_is_named_in_one_line() -> None:
+    with pytest.raises(ssh.UnreachableError, match=r"sleep did not end within 0 s") as ended:
+        ssh.run(["sleep", *["10"] * 200], timeout=0.1, doing="a test")
+
+    assert len(ended.value.where or "") <= 200
