@@ -364,8 +364,10 @@ def _switch(client: Client, name: str, alias: Alias, sink: Sink) -> None:
                 remedy="It leads where it led before. See `journalctl -u litellm` on the router's host.",
             )
     except BaseException:
-        # Whatever went wrong, and also who pressed Ctrl-C: the file must not say what is not so.
-        _apply(client, path, before, sink)
+        # Whatever went wrong, and also who pressed Ctrl-C: the file must not say what is not so. Where the router cannot be
+        # reached any more, the next `up` tells it.
+        with suppress(FreeholdError):
+            _apply(client, path, before, sink)
         raise
 
 

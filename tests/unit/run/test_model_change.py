@@ -1,0 +1,270 @@
+"""Which language model is meant, what may be promoted, and that a name leads where the file says or where it led before."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from freehold.errors import FreeholdError
+from freehold.layout import aliases
+from freehold.layout.aliases import Target
+from freehold.run import model_change
+from freehold.run.context import Client
+from freehold.run.model_change import (
+    NoRouterError,
+    NotSwitchedError,
+    NotTriedError,
+    Served,
+    UnknownModelError,
+)
+
+STACK = """
+client: acme
+domain: acme.internal
+proxmox: {endpoint: "https://pve:8006"}
+network: {subnet: 10.20.0.0/24}
+services:
+  litellm:
+  openwebui:
+  vllm: {device: cpu, served_name: assistant}
+  vllm-2: {device: cpu, served_name: candidate}
+  ollama:
+    device: cpu
+    models:
+      - {name: "small:1b", digest: "%064d"}
+      - {name: meaning, kind: embedding, digest: "%064d"}
+"""
+TODAY = date(2026, 11, 21)
+
+
+def client_of(folder: Path, text: str) -> Client:
+    place = folder / "inventory" / "acme"
+    place.mkdir(parents=True)
+    (place / "stack.yml").write_text(text)
+    return Client.open(place / "stack.yml")
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Client:
+    return client_of(tmp_path, STACK % (1, 2))
+
+
+def again(client: Client) -> Client:
+    return Client.open(client.loaded.path)
+
+
+# --- which is meant --------------------------------------------------------------------------------------------------
+
+
+def test_all_names_at_the_router_and_where_they_lead(client: Client) -> None:
+    assert {(each.name, each.engine, each.kind) for each in model_change.served(client)} == {
+        ("assistant", "vllm", "chat"),
+        ("candidate", "vllm-2", "chat"),
+        ("small:1b", "ollama", "chat"),
+        ("meaning", "ollama", "embedding"),
+    }
+
+
+def test_a_candidate_by_its_name(client: Client) -> None:
+    new = model_change.candidate(client, "candidate")
+
+    assert new == Served("candidate", "vllm-2", "candidate", "chat", "candidate")
+    assert new.deployment == "candidate@vllm-2"
+
+
+def test_a_candidate_that_nobody_serves_says_what_is_served(client: Client) -> None:
+    with pytest.raises(UnknownModelError, match="No engine of acme serves qwen") as caught:
+        model_change.candidate(client, "qwen")
+    assert "candidate" in str(caught.value.answer)
+    with pytest.raises(UnknownModelError, match="on ollama"):
+        model_change.candidate(client, "candidate", "ollama")
+
+
+def test_whose_place_it_takes_must_be_said_where_several_could_be_meant(client: Client) -> None:
+    new = model_change.candidate(client, "candidate")
+
+    with pytest.raises(UnknownModelError, match="assistant, small:1b"):
+        model_change.current(client, new)
+    assert model_change.current(client, new, "assistant").engine == "vllm"
+    with pytest.raises(UnknownModelError, match="no name other"):
+        model_change.current(client, new, "other")
+
+
+def test_the_only_other_one_is_meant(tmp_path: Path) -> None:
+    small = f'      - {{name: "small:1b", digest: "{1:064d}"}}\n'
+    client = client_of(tmp_path, (STACK % (1, 2)).replace(small, ""))
+
+    assert model_change.current(client, model_change.candidate(client, "candidate")).name == "assistant"
+
+
+def test_an_embedding_model_takes_no_place_of_a_chat_model(client: Client) -> None:
+    with pytest.raises(UnknownModelError, match="no other embedding"):
+        model_change.current(client, model_change.candidate(client, "meaning"))
+
+
+def test_without_a_router_there_are_no_names(tmp_path: Path) -> None:
+    alone = client_of(tmp_path, (STACK % (1, 2)).replace("  litellm:\n  openwebui:\n", ""))
+
+    with pytest.raises(NoRouterError, match="no router"):
+        model_change.served(alone)
+
+
+# --- what may be promoted --------------------------------------------------------------------------------------------
+
+
+def tried(
+    client: Client, *, worse: list[str], leaks: list[str], stamp: str, model: str = "candidate"
+) -> None:
+    folder = client.directory / "runs" / f"{stamp}-try"
+    folder.mkdir(parents=True)
+    told = {
+        "current": {"model": "assistant", "engine": "vllm"},
+        "candidate": {"model": model, "engine": "vllm-2"},
+        "worse": worse,
+        "leaks": leaks,
+        "verdict": "The candidate is worse." if worse else "It leaks." if leaks else "It is not worse.",
+    }
+    (folder / "comparison.json").write_text(json.dumps(told))
+
+
+def both(client: Client) -> tuple[Served, Served]:
+    new = model_change.candidate(client, "candidate")
+    return new, model_change.current(client, new, "assistant")
+
+
+def test_what_was_not_tried_is_refused(client: Client) -> None:
+    tried(client, worse=[], leaks=[], stamp="20261120T100000", model="another")
+
+    with pytest.raises(NotTriedError, match="was not tried against assistant") as caught:
+        model_change.require_tried(client, *both(client))
+    assert "freehold models try acme candidate --as assistant" in str(caught.value.remedy)
+
+
+@pytest.mark.parametrize(("worse", "leaks"), [(["notice"], []), ([], ["secret"])])
+def test_what_was_found_worse_is_refused(client: Client, worse: list[str], leaks: list[str]) -> None:
+    tried(client, worse=[], leaks=[], stamp="20261120T100000")
+    tried(client, worse=worse, leaks=leaks, stamp="20261121T100000")
+
+    with pytest.raises(NotTriedError, match="worse" if worse else "leaks") as caught:
+        model_change.require_tried(client, *both(client))
+    assert "20261121T100000-try" in str(caught.value.where)
+
+
+def test_the_newest_comparison_counts(client: Client) -> None:
+    tried(client, worse=["notice"], leaks=[], stamp="20261120T100000")
+    tried(client, worse=[], leaks=[], stamp="20261121T100000")
+
+    model_change.require_tried(client, *both(client))
+
+
+# --- switching -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ups(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Stand-in of ``up`` and of the router: each run notes what the router would get, and the router does so."""
+    done: list[dict[str, Any]] = []
+
+    def up(client: Client, sink: Any, options: Any) -> None:
+        assert client.only == "litellm"
+        assert not options.prove
+        done.append({each.name: each.deployment for each in model_change.served(client)})
+
+    monkeypatch.setattr(model_change, "up", up)
+    monkeypatch.setattr(model_change, "_who_answers", lambda _, name: done[-1][name])
+    return done
+
+
+def nowhere(_: Any) -> None:
+    pass
+
+
+def test_a_promoted_name_leads_to_the_candidate_and_back(client: Client, ups: list[dict[str, Any]]) -> None:
+    model_change.promote(client, *both(client), nowhere, today=TODAY)
+
+    assert ups[-1]["assistant"] == "assistant@vllm-2"
+    (alias,) = aliases.load(client.directory).values()
+    assert (alias.model, alias.since) == ("candidate", TODAY)
+    assert alias.previous == Target(model="assistant", engine="vllm")
+
+    name, where = model_change.back(again(client), nowhere, today=TODAY)
+
+    assert (name, where.model, where.engine) == ("assistant", "assistant", "vllm")
+    assert ups[-1]["assistant"] == "assistant@vllm"
+    assert where.previous == Target(model="candidate", engine="vllm-2")
+
+
+def test_back_and_forth(client: Client, ups: list[dict[str, Any]]) -> None:
+    model_change.promote(client, *both(client), nowhere, today=TODAY)
+    for expected in ("vllm", "vllm-2", "vllm"):
+        model_change.back(again(client), nowhere, today=TODAY)
+        assert ups[-1]["assistant"] == f"assistant@{expected}"
+
+
+def test_what_leads_there_already_is_not_promoted_again(client: Client, ups: list[dict[str, Any]]) -> None:
+    model_change.promote(client, *both(client), nowhere, today=TODAY)
+
+    new = model_change.candidate(again(client), "candidate")
+    now = model_change.current(again(client), new, "assistant")
+    with pytest.raises(UnknownModelError, match="leads to candidate on vllm-2 already"):
+        model_change.promote(again(client), new, now, nowhere)
+    assert len(ups) == 1
+
+
+def test_back_without_a_promotion(client: Client, ups: list[dict[str, Any]]) -> None:
+    with pytest.raises(UnknownModelError, match="No name was promoted"):
+        model_change.back(client, nowhere)
+    with pytest.raises(UnknownModelError, match="assistant was not promoted"):
+        model_change.back(client, nowhere, "assistant")
+    assert ups == []
+
+
+def test_a_router_that_does_not_take_it_over_leaves_all_as_it_was(
+    client: Client, ups: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_change, "_who_answers", lambda *_: "assistant@vllm")
+
+    with pytest.raises(NotSwitchedError, match="answered by vllm instead of vllm-2"):
+        model_change.promote(client, *both(client), nowhere, today=TODAY)
+
+    assert not (client.directory / aliases.FILE).exists()
+    assert [each["assistant"] for each in ups] == ["assistant@vllm-2", "assistant@vllm"]
+
+
+def test_a_run_that_fails_leaves_all_as_it_was(
+    client: Client, ups: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_change.promote(client, *both(client), nowhere, today=TODAY)
+    before = (client.directory / aliases.FILE).read_text()
+    good = model_change.up
+    calls: list[int] = []
+
+    def up(*given: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            raise FreeholdError("the host does not answer")
+        return good(*given)
+
+    monkeypatch.setattr(model_change, "up", up)
+    with pytest.raises(FreeholdError, match="does not answer"):
+        model_change.back(again(client), nowhere)
+
+    assert (client.directory / aliases.FILE).read_text() == before
+    assert len(calls) == 2
+
+
+def test_a_run_that_cannot_even_go_back_says_the_first_reason(
+    client: Client, ups: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def up(*_: Any) -> None:
+        raise FreeholdError("the host does not answer")
+
+    monkeypatch.setattr(model_change, "up", up)
+    with pytest.raises(FreeholdError, match="does not answer"):
+        model_change.promote(client, *both(client), nowhere, today=TODAY)
+
+    assert not (client.directory / aliases.FILE).exists()
