@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -15,6 +16,7 @@ import pytest
 import testinfra
 from testinfra.host import Host as Machine
 
+from freehold.layout.network import EXPORTER_PORT
 from freehold.layout.types import Host, Layout, ServicePlacement
 from freehold.run.proof import child
 
@@ -79,6 +81,40 @@ def machine() -> Callable[[str], Machine]:
 def service(request: pytest.FixtureRequest, layout: Layout, this_host: Host) -> ServicePlacement:
     """The service that the test module is about, on the host at hand."""
     return layout.of_role(request.module.__name__.rsplit(".", 1)[-1].removeprefix("test_"), this_host.name)
+
+
+@pytest.fixture
+def open_to_others(host: Machine) -> set[str]:
+    """Addresses with ports where the host listens to others, but for SSH and its own figures; what filters them is nftables."""
+    listeners = [line.split()[4] for line in host.check_output("ss -Hltnu").splitlines()]
+    return {
+        re.sub(r"\[::ffff:(.+)\]", r"\1", entry)
+        for entry in listeners
+        if not entry.startswith(("127.", "[::1]", "[fe80"))
+        and not entry.endswith((":22", f":{EXPORTER_PORT}"))
+    }
+
+
+@pytest.fixture
+def age_of_backup(host: Machine, service: ServicePlacement) -> Callable[[str], float | None]:
+    """Seconds since the last backup of the service, as the monitoring is told, by the unit that makes it.
+
+    None where there is no monitoring. Before the first night the unit is started.
+    """
+
+    def age(unit: str) -> float | None:
+        folder = "/var/lib/prometheus/node-exporter"
+        if not host.file(folder).exists:
+            assert not host.file("/etc/systemd/system/prometheus-node-exporter.service").exists
+            return None
+        told = f"{folder}/{service.role}.prom"
+        if not host.file(told).exists:
+            host.check_output("systemctl start %s", unit)
+        name, when = host.file(told).content_string.split()
+        assert name == f'freehold_backup_timestamp_seconds{{service="{service.role}"}}'
+        return float(host.check_output("date +%s")) - float(when)
+
+    return age
 
 
 @pytest.fixture

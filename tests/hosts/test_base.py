@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from testinfra.host import Host as Machine
 
+from freehold.layout.network import EXPORTER_PORT
 from freehold.layout.types import Host, Layout
 
 MANIFEST = "/etc/freehold/manifest.json"
@@ -206,7 +207,7 @@ def test_clients_authority_is_trusted_once_there_is_one(host: Machine, layout: L
 def test_figures_of_the_host_are_given_to_who_knows_the_password(
     host: Machine, this_host: Host, layout: Layout
 ) -> None:
-    ask = f"exec 3<>/dev/tcp/{this_host.address}/9100; printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3; head -1 <&3"
+    ask = f"exec 3<>/dev/tcp/{this_host.address}/{EXPORTER_PORT}; printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3; head -1 <&3"
     answer = host.run("timeout 5 bash -c %s", ask)
 
     if layout.monitor is None:
