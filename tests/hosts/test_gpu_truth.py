@@ -55,10 +55,15 @@ def seen(layout: Layout, this_host: Host, machine: Callable[[str], Machine]) -> 
         pytest.fail(f"{this_host.node} cannot be asked for its GPUs over SSH: {error}", pytrace=False)
 
 
+def _hold(problems: list[str]) -> None:
+    if problems:
+        pytest.fail("; ".join(problems), pytrace=False)
+
+
 def test_every_language_model_answers_and_computes_where_the_stack_says(
     told: dict[str, Any], expected: Expected
 ) -> None:
-    assert gpu_truth.judge_engine(expected, told) == []
+    _hold(gpu_truth.judge_engine(expected, told))
 
 
 def test_the_engine_is_in_the_memory_of_its_own_gpus_and_of_no_other(

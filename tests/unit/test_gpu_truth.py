@@ -394,6 +394,9 @@ def test_cards_alone_are_evidence_only_where_they_are_not_shared() -> None:
     (problem,) = gpu_truth.judge_cards(OLLAMA, told(cards=found))
     assert "computes on the CPU" in problem
     assert gpu_truth.judge_cards(VLLM, told(cards_error="there is no nvidia-smi"))
+    # Ollama's own word, size_vram, is about its own processes.
+    assert gpu_truth.judge_cards(OLLAMA, told(cards_error="there is no nvidia-smi")) == []
+    assert gpu_truth.judge_cards(replace(OLLAMA, shared=True), told(cards=found)) == []
 
 
 class _Engine(BaseHTTPRequestHandler):
@@ -517,6 +520,15 @@ def test_the_node_says_nothing_of_an_ollama_that_holds_nothing(tmp_path: Path) -
     assert found["vllm"]
     broken = gpu_truth.verdicts([VLLM, OLLAMA], "node", tools(nvidia_smi=ToolError("hangs")), tmp_path)
     assert broken.keys() == {"vllm", "ollama"}
+
+
+def test_a_host_without_the_tools_of_nvidia_has_the_word_of_its_engine(engine: Any) -> None:
+    asking = tools(systemctl=UNIT)
+    expected = replace(OLLAMA, url=engine.url)
+
+    assert gpu_truth.verdicts([expected], "engine", asking) == {"ollama": []}
+    engine.held = 0
+    assert gpu_truth.verdicts([expected], "engine", asking)["ollama"]
 
 
 def test_it_runs_on_its_own_with_the_standard_library(tmp_path: Path, engine: Any) -> None:
