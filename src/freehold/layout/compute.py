@@ -113,6 +113,7 @@ def compute(
     placed = wiring.services(problems)
     _raise(problems, origins)
     kept = _kept(only, names, catalog)
+    kept |= {seat.name for seat in seats if seat.role == WEIGHTS and kept & _readers(seat, seats, serving)}
     return Layout(
         client=stack.client,
         domain=stack.domain,
@@ -219,6 +220,12 @@ def _weights(
         yield Mount(path=models.MODELS, source=source)
     elif keeper and any(model.path for model in serving.get(seat.name, ())):
         yield Mount(path=models.MODELS, source=source, read_only=True)
+
+
+def _readers(keeper: Seat, seats: Sequence[Seat], serving: Mapping[str, Sequence[ServedModel]]) -> set[str]:
+    """The engines that read weights which this service keeps."""
+    reading = {name for name, served in serving.items() if any(model.path for model in served)}
+    return {seat.name for seat in seats if seat.node == keeper.node and seat.name in reading}
 
 
 def weights_directory(stack: Stack, node: str) -> str:

@@ -77,7 +77,7 @@ def lay(tmp_path: Path) -> Lay:
     }
     (tmp_path / "models.yml").write_text(yaml.safe_dump(own))
 
-    def lay(**changes: Any) -> Layout:
+    def lay(only: str | None = None, **changes: Any) -> Layout:
         stack = {
             "client": "acme",
             "domain": "acme.internal",
@@ -89,7 +89,7 @@ def lay(tmp_path: Path) -> Lay:
             "use": {"users": 4},
             **changes,
         }
-        return compute(Stack.model_validate(stack), tmp_path)
+        return compute(Stack.model_validate(stack), tmp_path, only)
 
     return lay
 
@@ -139,6 +139,11 @@ def test_weights_come_along_and_engines_cannot_write_them(lay: Lay) -> None:
     ]
     assert layout.host("litellm").mounts == ()
     assert "weights" not in {host.name for host in lay().hosts}
+
+
+def test_an_engine_alone_brings_the_weights_that_it_reads(lay: Lay) -> None:
+    assert {host.name for host in lay("vllm", models={"acme-8b": None}).hosts} == {"vllm", "weights"}
+    assert {host.name for host in lay("litellm", models={"acme-8b": None}).hosts} == {"litellm"}
 
 
 def test_what_does_not_fit_is_refused(problem: Callable[..., str]) -> None:
