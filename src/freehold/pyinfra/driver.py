@@ -14,6 +14,7 @@ from pyinfra import host
 from pyinfra.api import FactBase, HiddenValue, QuoteString, StringCommand, operation
 from typing_extensions import override
 
+from freehold.catalog.drivers import number
 from freehold.nvidia import CACHE, LIBRARIES, MARKER, PROBE, UNFINISHED, NodeDriver, Release, troubles
 from freehold.pyinfra.facts import PENDING
 from freehold.pyinfra.system import APT, fail
@@ -191,10 +192,13 @@ def cached(release: Release, replace: bool) -> Iterator[StringCommand]:
             f"&& printf '%s\\n' {note} > {path}.json",
             _timeout=_INSTALLATION,
         )
-    kept = {release.version, state.installed}
-    former = [each for each in state.cache if each.version not in kept]
-    if state.installed == release.version:
-        former = former[1:]
+    others = [each for each in state.cache if each.version != release.version]
+    if state.settled is None:
+        former = []  # an installation that was cut off must not cost the way back
+    elif state.settled == release.version:
+        former = sorted(others, key=lambda each: number(each.version))[:-1]
+    else:
+        former = [each for each in others if each.version != state.settled]
     for each in former:
         yield StringCommand("rm", "-f", f"{CACHE}/{each.file}", f"{CACHE}/{each.file}.json")
     if release in state.cache and not former:

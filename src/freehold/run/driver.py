@@ -30,6 +30,8 @@ _LOOK = 60
 """Seconds that one look at a node may take: ``dkms status`` and ``modinfo`` of each kernel are the slow part."""
 _SHUTDOWN = 120
 """Seconds that a container is given to end by itself, before it is stopped."""
+_BOOTED = 'echo "$(cat /proc/sys/kernel/random/boot_id) $(cut -d " " -f 22 /proc/1/stat)"'
+"""Prints what differs from boot to boot, also where the kernel is shared: a node may be a container."""
 _BOOT = 1200
 """Seconds that a node may take to boot: servers test their memory for minutes."""
 
@@ -44,6 +46,10 @@ class NoDriverError(FreeholdError):
 
 class SharedNodeError(BadInputError):
     """Others use the node's GPUs, and this controller does not know them."""
+
+
+class ObstacleError(BadInputError):
+    """Something stands in the way of a driver on a node."""
 
 
 def nvidia_hosts(client: Client, node: str) -> list[Host]:
@@ -364,6 +370,7 @@ def upgrade(
     with client_lock(client.stack.client, doing="changing the NVIDIA driver"):
         made = plan(client, rollback=rollback)
         _refuse_strangers(client, made, options)
+        _refuse_troubles(client, made)
         run = Run(client, RunFolder(client.directory, "driver"), sink, options.verbosity)
         run.folder.write(
             "plan.json",
@@ -387,6 +394,25 @@ def _refuse_strangers(client: Client, made: list[NodePlan], options: Options) ->
                 where=node.access.name,
                 remedy="Run it where their folders are (they are stopped, updated and proven along), or stop them with "
                 "--leave-stopped; `freehold up <client>` by whoever has the folder then brings each back.",
+            )
+
+
+def _refuse_troubles(client: Client, made: list[NodePlan]) -> None:
+    """Nobody is stopped for a driver that could not be installed."""
+    for node in made:
+        found = troubles(
+            node.state,
+            node.release,
+            client=client.stack.client,
+            cards=node.access.gpus,
+            installs=node.changes,
+        )
+        if blocking := [each for each in found if each.blocks]:
+            raise ObstacleError(
+                f"The driver {node.release.version} cannot be brought to {node.access.name}",
+                where=node.access.name,
+                answer="\n".join(each.detail for each in blocking),
+                remedy="\n".join(each.remedy for each in blocking),
             )
 
 
@@ -421,12 +447,13 @@ def _stop(run: Run, node: NodeAccess, vmid: int, words: str) -> None:
 
 def _reboot(run: Run, node: NodeAccess) -> None:
     client, fresh = run.client, ("-o", "ControlPath=none", "-o", "ConnectTimeout=5")
-    boot_id, doing = "cat /proc/sys/kernel/random/boot_id", "rebooting the node"
-    before = _on(client, node, boot_id, _LOOK, doing).strip()
+    doing = "rebooting the node"
+    before = _on(client, node, f"sh -c {shlex.quote(_BOOTED)}", _LOOK, doing).strip()
     run.say(Stage.NODE, Status.PROGRESS, f"Rebooting {node.name}: all its guests restart", node.name)
     _on(client, node, "systemd-run --on-active=2 systemctl reboot", _LOOK, doing)
     ssh.disconnect(client.ssh(), node.name)
-    ready = "sh -c 'cat /proc/sys/kernel/random/boot_id; systemctl is-active --quiet pveproxy pve-guests'"
+    # the API answers and guests were started once this unit is active
+    ready = f"sh -c {shlex.quote(f'systemctl is-active --quiet pve-guests && {_BOOTED}')}"
 
     def back() -> bool:
         return _on(client, node, ready, _LOOK, doing, *fresh).strip() not in {"", before}

@@ -117,6 +117,17 @@ def test_the_version_before_is_kept_and_older_ones_go(commands: Commands) -> Non
     assert removal == f"rm -f {CACHE}/{OLDER.file} {CACHE}/{OLDER.file}.json"
 
 
+def test_an_installation_that_was_cut_off_does_not_cost_the_way_back(commands: Commands) -> None:
+    """Its libraries are gone by then, so that nothing on the node says what was installed before."""
+    there = node(f"unfinished\t{RELEASE.version}", *cached(BEFORE, RELEASE))
+
+    assert commands(driver.cached, there, release=RELEASE, replace=True) == []
+    done = node(*READY, *cached(OLDER))
+    assert commands(driver.cached, done, release=RELEASE, replace=True) == [
+        f"rm -f {CACHE}/{OLDER.file} {CACHE}/{OLDER.file}.json"
+    ]
+
+
 def test_an_installation_that_was_cut_off_begins_again(commands: Commands) -> None:
     there = node(*READY, f"unfinished\t{RELEASE.version}")
 

@@ -357,6 +357,17 @@ def test_clients_that_nobody_here_knows_are_named_and_not_stopped(gpu: Gpu, mach
     assert "stop beta-ollama of beta" in machine.done
 
 
+def test_nobody_is_stopped_for_a_driver_that_cannot_be_installed(gpu: Gpu, machine: MachineInMemory) -> None:
+    machine.state = replace(BEFORE, secure_boot=True, key_enrolled=False)
+
+    with pytest.raises(driver.ObstacleError) as caught:
+        driver.upgrade(gpu(), quiet, driver.Options(reboot=True))
+
+    assert "Secure Boot" in str(caught.value.answer)
+    assert "mokutil --import" in str(caught.value.remedy)
+    assert machine.done == []
+
+
 def test_a_dry_run_names_every_step(gpu: Gpu, machine: MachineInMemory) -> None:
     machine.state = replace(BEFORE, guests=(Guest(300, "games", None),))
 
