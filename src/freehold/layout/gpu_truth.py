@@ -28,7 +28,7 @@ class _Engine(NamedTuple):
 
 _ENGINES = {
     "vllm": _Engine("vllm.service", 8001, "/etc/vllm/secrets.env", "VLLM_API_KEY"),
-    "sglang": _Engine("sglang.service", 8001, "/etc/sglang/secrets.env", "SGLANG_API_KEY"),
+    "sglang": _Engine("sglang.service", 30001),
     "ollama": _Engine("ollama.service", 11434, every=False),
 }
 
