@@ -81,6 +81,10 @@ class Client:
     def know_gpus(self, found: Mapping[str, Found]) -> None:
         """Take in which GPUs the nodes have: layouts name their device nodes from now on."""
         self.gpus = found
+        self.lay_out_again()
+
+    def lay_out_again(self) -> None:
+        """Compute the layouts anew when they are next asked for: files of the client's folder have changed."""
         for name in ("layout", "whole_layout"):
             self.__dict__.pop(name, None)
 

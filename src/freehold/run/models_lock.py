@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from freehold import ssh
 from freehold.catalog import models as catalog
 from freehold.catalog.models import LockedForm
 from freehold.catalog.services import argument_specs
+from freehold.errors import FreeholdError
 from freehold.run.context import Client
 from freehold.run.weights import ROLE, keepers, state
 from freehold.upstream.hub import lock
 from freehold.vault import write_private
 
+LEARNED = "/var/lib/freehold/ollama-digests.json"
+"""Where Ollama's host notes the digests of what it pulled (collection, ``ollama_models``)."""
 _HEAD = """\
 # Written by Freehold: what was learned of weights when they were fetched first. From then on nothing else is taken.
 # To take a newer revision, name it in models.yml, or remove the entry here.
@@ -32,7 +37,7 @@ def learn(client: Client) -> list[str]:
     results = []
     for keeper in keepers(client.layout):  # with --only, others may not be there yet
         there = {entry["path"]: entry for entry in state(client, keeper)["weights"]}
-        for model in client.whole_layout.models:
+        for model in client.layout.models:
             if model.path is None:
                 continue
             folder = model.path.rpartition("/")[0]
@@ -40,7 +45,44 @@ def learn(client: Client) -> list[str]:
             entry = there.get(model.path) or max(newest, key=lambda each: str(each["since"]), default=None)
             if entry:
                 results.append({"id": model.id, "quantization": model.quantization, **entry})
-    return learn_results(client, results)
+    return sorted({*learn_results(client, results), *write(client.directory, _pulled(client))})
+
+
+def _pulled(client: Client) -> dict[tuple[str, str], LockedForm]:
+    """Digests of what engines pulled themselves, and nobody had pinned."""
+    unknown = [model for model in client.layout.models if model.ollama and not model.digest]
+    found = {}
+    for engine in sorted({model.engine for model in unknown}):
+        host = client.layout.service(engine).host
+        command = ["ssh", "-F", str(client.ssh().config), "-o", "BatchMode=yes", host, f"cat {LEARNED}"]
+        answer = ssh.run(command, timeout=60, doing=f"asking {host} for digests of language models")
+        digests = json.loads(answer.stdout) if answer.returncode == 0 else {}
+        for model in unknown:
+            if model.engine == engine and model.served in digests:
+                found[model.id, model.quantization] = LockedForm(digest=digests[model.served])
+    return found
+
+
+def before_a_run(client: Client) -> tuple[list[str], FreeholdError | None]:
+    """Lock the revisions that nobody knows yet, so that engines find their weights under the same path from the first run on.
+
+    Returns:
+        The ids that are new in the lock, and why the hub did not answer this machine; the nodes ask it themselves then.
+    """
+    unknown = [
+        {"id": model.id, "quantization": model.quantization, "repository": model.repository, "revision": None}
+        for model in client.layout.models
+        if model.path and model.repository and model.revision is None
+    ]
+    if not unknown or client.stack.sources.mirror:
+        return [], None
+    try:
+        learned = look_up(client, unknown, lambda _: None)
+    except FreeholdError as error:
+        return [], error
+    if learned:
+        client.lay_out_again()
+    return learned, None
 
 
 def look_up(client: Client, wanted: Iterable[Mapping[str, Any]], report: Callable[[str], None]) -> list[str]:

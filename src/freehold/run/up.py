@@ -51,8 +51,9 @@ def up(client: Client, sink: Sink, options: Options | None = None) -> Summary:
     options = options or Options()
     began = time.monotonic()
     with client_lock(client.stack.client):
-        made = client.ensure_secrets()
         run = Run(client, RunFolder(client.directory, "up"), sink, options.verbosity)
+        _lock(run)
+        made = client.ensure_secrets()
         _check(run, made, offline=options.offline)
         _node(run)
         changes = _plan(run, options)
@@ -66,6 +67,25 @@ def up(client: Client, sink: Sink, options: Options | None = None) -> Summary:
         proving = options.prove and options.until is None
         proven = proof.prove(run, offline=options.offline) if proving else None
         return summarise(run, proven, seconds=time.monotonic() - began)
+
+
+def _lock(run: Run) -> None:
+    learned, error = models_lock.before_a_run(run.client)
+    if learned:
+        _tell_locked(run, Stage.CHECK, learned)
+    if error:
+        told = f"{error.message}; the node asks the hub itself"
+        run.say(Stage.CHECK, Status.PROGRESS, "Weights are not locked yet", message=told)
+
+
+def _tell_locked(run: Run, stage: Stage, learned: list[str]) -> None:
+    where = run.client.directory / LOCK
+    run.say(
+        stage,
+        Status.PROGRESS,
+        "Locked what was learned of weights",
+        message=f"{', '.join(learned)} in {where}",
+    )
 
 
 def _check(run: Run, made: list[str], *, offline: bool) -> None:
@@ -272,9 +292,4 @@ def _services(run: Run, options: Options) -> None:
                 verbosity=options.verbosity,
             )
         if learned := models_lock.learn(client):
-            run.say(
-                Stage.SERVICES,
-                Status.PROGRESS,
-                "Locked what was learned of weights",
-                message=f"{', '.join(learned)} in {client.directory / LOCK}",
-            )
+            _tell_locked(run, Stage.SERVICES, learned)

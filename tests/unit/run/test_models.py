@@ -13,6 +13,7 @@ import yaml
 
 from freehold.catalog import models as catalog
 from freehold.errors import BadInputError, ExitCode
+from freehold.mirror.fetch import FetchError
 from freehold.run import models, models_lock, weights
 from freehold.run.context import Client
 from freehold.run.weights import NoWeightsError, WeightsError
@@ -101,6 +102,40 @@ def test_what_was_learned_is_locked_once_and_counts_from_then_on(opened: Opened)
     assert models_lock.learn_results(client, [RESULT]) == []
     assert path.read_bytes() == before
     assert Client.open(client.loaded.path).layout.models[0].path == f"/models/acme--own/{COMMIT}"
+
+
+def test_a_run_begins_with_the_revision_that_the_hub_names(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = opened()
+    asked: list[str] = []
+
+    def hub(address: str, repository: str, revision: str | None, report: object) -> catalog.LockedForm:
+        asked.append(repository)
+        return catalog.LockedForm.model_validate(
+            {"repository": repository, "revision": COMMIT, "files": FILES}
+        )
+
+    monkeypatch.setattr(models_lock, "lock", hub)
+    assert client.layout.models[0].path == "/models/acme--own/unlocked"
+    assert models_lock.before_a_run(client) == (["own"], None)
+    assert client.layout.models[0].path == f"/models/acme--own/{COMMIT}"
+    assert models_lock.before_a_run(client) == ([], None)
+    assert asked == ["acme/own"]
+
+
+def test_a_run_goes_on_where_the_hub_does_not_answer_this_machine(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = opened()
+    silent = FetchError("The hub does not answer")
+
+    def hub(*_: object) -> catalog.LockedForm:
+        raise silent
+
+    monkeypatch.setattr(models_lock, "lock", hub)
+    assert models_lock.before_a_run(client) == ([], silent)
+    assert client.layout.models[0].path == "/models/acme--own/unlocked"
 
 
 def test_what_the_catalogue_knows_is_not_locked(opened: Opened) -> None:
