@@ -58,8 +58,9 @@ def _pulled(client: Client) -> dict[tuple[str, str], LockedForm]:
         answer = ssh.run(command, timeout=60, doing=f"asking {host} for digests of language models")
         digests = json.loads(answer.stdout) if answer.returncode == 0 else {}
         for model in unknown:
-            if model.engine == engine and model.served in digests:
-                found[model.id, model.quantization] = LockedForm(digest=digests[model.served])
+            tagged = model.served if ":" in model.served.rpartition("/")[2] else f"{model.served}:latest"
+            if model.engine == engine and (digest := digests.get(tagged, digests.get(model.served))):
+                found[model.id, model.quantization] = LockedForm(digest=digest)
     return found
 
 

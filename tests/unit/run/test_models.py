@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from freehold import ssh
 from freehold.catalog import models as catalog
 from freehold.errors import BadInputError, ExitCode
 from freehold.mirror.fetch import FetchError
@@ -143,6 +145,25 @@ def test_what_the_catalogue_knows_is_not_locked(opened: Opened) -> None:
 
     assert models_lock.learn_results(client, [RESULT]) == []
     assert not (client.directory / "models.lock.yml").exists()
+
+
+def test_the_digest_of_what_ollama_pulled_is_locked(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = opened(
+        services={"ollama": {"device": "cpu"}}, models={"own": {"engine": "ollama", "quantization": "q4"}}
+    )
+    client.ensure_secrets()
+    asked = []
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        asked.append(command[-2:])
+        return subprocess.CompletedProcess(command, 0, json.dumps({"own:q4": "3" * 64, "x:y": "4" * 64}), "")
+
+    monkeypatch.setattr(ssh, "run", run)
+    assert models_lock.learn(client) == ["own"]
+    assert asked == [["ollama", f"cat {models_lock.LEARNED}"]]
+    assert catalog.load(client.directory)["own"].quantizations["q4"].digest == "3" * 64
+    assert models_lock.learn(Client.open(client.loaded.path)) == []
+    assert len(asked) == 1
 
 
 def test_the_entry_counts_where_it_says_something_else(opened: Opened) -> None:
