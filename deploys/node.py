@@ -2,7 +2,7 @@
 
     FREEHOLD_CLIENT=lab pyinfra deploys/inventory.py --limit nodes deploys/node.py
 
-The node keeps its own tools, and its drivers are its administrator's. Where the stack has a monitoring service, Debian's
+The node keeps its own tools; the NVIDIA driver is a deploy of its own (``gpu.py``). Where the stack has a monitoring service, Debian's
 node exporter is installed; it serves every client of the node, each with a user of its own.
 """
 
