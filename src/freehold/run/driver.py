@@ -122,7 +122,8 @@ def findings(client: Client, node: NodeAccess) -> Iterator[Finding]:
     about, state, release = f"NVIDIA driver of {node.name}", look(client, node), wanted(client)
     managed = node.driver == "managed"
     installs = managed and state.settled is None
-    for each in troubles(state, release, client=client.stack.client, cards=node.gpus, installs=installs):
+    # cards that are kept for virtual machines are found one by one with the other things of a card (run/gpus.py)
+    for each in troubles(state, release, client=client.stack.client, cards=(), installs=installs):
         yield Finding(about, "problem" if each.blocks and managed else "warning", each.detail, each.remedy)
     yield from _use(client, node, state, release, about, managed=managed)
     if (
