@@ -62,7 +62,7 @@ def serve(
                 served.setdefault(seat.name, []).append(found)
     problems += _too_many(served, engines)
     problems += _named_twice(served)
-    problems += _do_not_fit_together(served, given)
+    problems += _do_not_fit_together(served, catalog, given)
     return served
 
 
@@ -255,19 +255,23 @@ def _named_twice(served: Mapping[str, Sequence[ServedModel]]) -> Iterable[Proble
 
 
 def _do_not_fit_together(
-    served: Mapping[str, Sequence[ServedModel]], given: Mapping[str, Sequence[AssignedGpu]]
+    served: Mapping[str, Sequence[ServedModel]],
+    catalog: Mapping[str, LanguageModel],
+    given: Mapping[str, Sequence[AssignedGpu]],
 ) -> Iterable[Problem]:
     """Ollama holds several language models at once: each must fit beside the others."""
     for name, models in served.items():
-        parts = [model.sizing["per_gpu"] for model in models if model.sizing and model.sizing["per_gpu"]]
-        if len(parts) < 2:
+        if len(models) < 2 or any(not model.sizing or not model.sizing["per_gpu"] for model in models):
             continue
-        room = min(int((gpu.memory or 0) * gpu.share) for gpu in given[name])
-        need = sum(part["total"] - part["reserve"] for part in parts) + max(part["reserve"] for part in parts)
-        if need > room:
+        wanted = [
+            (catalog[m.id], m.quantization, sizing.Demand(m.context, m.users, m.kv_cache)) for m in models
+        ]
+        together = sizing.size_together(wanted, [found for gpu in given[name] if (found := card(gpu))])
+        if not together.fits and all(one.fits for one in together.sizings):
+            fullest = max(together.cards, key=lambda gpu: gpu.total - gpu.memory)
             yield Problem(
                 ("models", models[-1].id),
                 f"does not fit beside the other language models of {name}",
-                found=f"{need} MiB of {room} MiB per GPU",
-                allowed="smaller ones, fewer conversations or shorter ones, or another GPU",
+                found=f"{fullest.total} MiB of {fullest.memory} MiB on a GPU",
+                allowed="; ".join(together.advice),
             )

@@ -17,10 +17,15 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from freehold import ssh
+from freehold.catalog import gpus as catalog_of_gpus
+from freehold.catalog import licences
+from freehold.catalog import models as catalog_of_models
 from freehold.errors import BadInputError, FreeholdError
 from freehold.gpus.found import FoundGpu
 from freehold.gpus.listed import listed
+from freehold.layout import sizing
 from freehold.layout.json_schema import stack_json_schema
+from freehold.layout.models import CONTEXT
 from freehold.proxmox import tls
 from freehold.proxmox.client import Password, PveClient
 from freehold.proxmox.prepare import pvesh
@@ -35,6 +40,10 @@ from freehold.schema.stack import Name, Stack
 
 _BLOCK = 100
 """VMIDs and addresses that belong to one client."""
+_USERS = 5
+"""Conversations at once for which a language model is proposed."""
+_FREE = {"Apache-2.0", "MIT"}
+"""Licences (SPDX) that limit neither use, nor users, nor regions."""
 _SSH_TIMEOUT = 60
 """Seconds that one question to the node may take."""
 
@@ -211,6 +220,7 @@ def _probe(wishes: Wishes, known: dict[str, Any], password: str | None, ask: Ask
     bridges = [entry for entry in networks if entry.get("type") in {"bridge", "OVSBridge"}]
     bridge, subnet, gateway = _network(wishes, bridges, ask)
     taken = {int(entry["vmid"]) for entry in api.get("/cluster/resources", {"type": "vm"})}
+    gpus = _gpus(api.get(f"/nodes/{node}/hardware/pci"))
     return {
         "node": node,
         "cores": int(status["cpuinfo"]["cpus"]),
@@ -224,7 +234,9 @@ def _probe(wishes: Wishes, known: dict[str, Any], password: str | None, ask: Ask
         "gateway": gateway,
         "first": _free_block(subnet, gateway, _addresses_in_use(api, taken)),
         "vmid": _free_vmids(taken),
-        "gpus": _gpus(api.get(f"/nodes/{node}/hardware/pci")),
+        "gpus": gpus,
+        "model": _model(gpus),
+        "users": _USERS,
     }
 
 
@@ -344,6 +356,27 @@ def _gpus(devices: list[dict[str, Any]]) -> list[FoundGpu]:
     found = listed(devices).gpus
     ours = [gpu for gpu in found if gpu.vendor == "nvidia"]
     return ours + [gpu for gpu in found if gpu.vendor != "nvidia" and gpu.card]
+
+
+def _model(gpus: Sequence[FoundGpu]) -> str | None:
+    """The largest language model that the cards hold, of those whose licence asks nothing of anybody; none where the
+    catalogue does not know all cards, or they are not all NVIDIA's."""
+    known = [catalog_of_gpus.load().get(gpu.card or "") for gpu in gpus]
+    cards = [
+        sizing.Card(card.title, card.memory, compute_capability=card.compute_capability)
+        for card in known
+        if card
+    ]
+    if not cards or len(cards) < len(known) or any(gpu.vendor != "nvidia" for gpu in gpus):
+        return None
+    models = {
+        name: model
+        for name, model in catalog_of_models.load().items()
+        if (licence := licences.load().get(model.licence or "")) and licence.spdx in _FREE
+    }
+    demand = sizing.Demand(context=CONTEXT, users=_USERS)
+    fitting = sizing.alternatives(models, "vllm", cards, demand)
+    return fitting[0].model if fitting else None
 
 
 def _render(values: dict[str, Any]) -> str:

@@ -73,6 +73,7 @@ def lay(tmp_path: Path) -> Lay:
         "acme-q4": entry(
             5, title="Acme small", parameters={"total": 9.5e9, "active": 9.5e9}, quantizations=IN_OLLAMA
         ),
+        "acme-q4-too": entry(5, title="Acme small too", quantizations=IN_OLLAMA),
         "acme-riddle": entry(8.0, title="Acme riddle", architecture={"layers": 36}),
     }
     (tmp_path / "models.yml").write_text(yaml.safe_dump(own))
@@ -225,6 +226,14 @@ def test_replicas_share_a_name(lay: Lay) -> None:
     )
     assert [model.engine for model in layout.models] == ["vllm", "vllm-2"]
     assert {model.name for model in layout.models} == {"acme-8b"}
+
+
+def test_what_ollama_holds_at_once_fits_together(lay: Lay, problem: Callable[..., str]) -> None:
+    large = {"context": 16384, "users": 4}
+    given: dict[str, Any] = {"services": {"ollama": None}, "hosts": {"ollama": {"gpus": [0]}}}
+    assert len(lay(models={"acme-q4": large}, **given).models) == 1
+    text = problem(models={"acme-q4": large, "acme-q4-too": large}, **given)
+    assert text.startswith("models.acme-q4-too: does not fit beside the other language models of ollama")
 
 
 def test_shares_of_a_gpu_are_at_most_one(problem: Callable[..., str]) -> None:

@@ -165,11 +165,22 @@ def test_cards_are_written_by_address_and_name(node: NodeStandin) -> None:
     assert "# NVIDIA GeForce RTX 4090" in path.read_text()
 
 
+def test_the_largest_language_model_that_fits_is_proposed(node: NodeStandin) -> None:
+    card = {"class": "0x030000", "vendor": "0x10de", "device": "0x2684"}
+    node.pci = [{"id": "0000:01:00.0", **card}, {"id": "0000:41:00.0", **card}]
+    path = init(Wishes("acme", endpoint="192.168.10.5"), Scripted({}))
+    (served,) = load_layout(path).models
+    assert (served.name, served.engine, served.tensor_parallel) == ("assistant", "vllm", 2)
+    assert served.sizing is not None
+    assert served.sizing["fits"]
+    assert [gpu.card for gpu in load_layout(path).host("vllm").gpus] == ["rtx-4090", "rtx-4090"]
+
+
 def test_a_node_without_gpus_gets_an_engine_on_the_cpu(node: NodeStandin) -> None:
     path = init(Wishes("acme", endpoint="https://pve.acme.internal:8006", root="password"), Scripted({}))
     stack = load_stack(path).stack
     assert stack.services["vllm"]["device"] == "cpu"
-    assert stack.services["vllm"]["model"] == "Qwen/Qwen3-0.6B"
+    assert list(stack.models) == ["qwen3-0.6b"]
     assert stack.nodes["pve1"].address is None
     assert stack.hosts["vllm"].gpus == ()
 
