@@ -73,7 +73,9 @@ def lay(tmp_path: Path) -> Lay:
         "acme-q4": entry(
             5, title="Acme small", parameters={"total": 9.5e9, "active": 9.5e9}, quantizations=IN_OLLAMA
         ),
-        "acme-q4-too": entry(5, title="Acme small too", quantizations=IN_OLLAMA),
+        "acme-q4-too": entry(
+            5, title="Acme small too", parameters={"total": 9.5e9, "active": 9.5e9}, quantizations=IN_OLLAMA
+        ),
         "acme-riddle": entry(8.0, title="Acme riddle", architecture={"layers": 36}),
     }
     (tmp_path / "models.yml").write_text(yaml.safe_dump(own))
