@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -12,21 +11,7 @@ import pytest
 from testinfra.host import Host as Machine
 
 from freehold.layout.types import Host, Layout, ServicePlacement
-
-# Runs on the engine's own host, where root can read the key: so it is in no command line.
-_ASK = """
-import http.client, json, sys
-ask = json.loads(sys.argv[1])
-key = ask["key"]
-if key is None:
-    key = open("/etc/engine-proxy/secrets.env").read().split("ENGINE_PROXY_KEY_API=")[1].split()[0]
-connection = http.client.HTTPConnection(ask["address"], ask["port"], timeout=300)
-headers = {"Content-Type": "application/json"} | ({"Authorization": "Bearer " + key} if key else {})
-connection.request(ask["method"], ask["path"], json.dumps(ask["body"]) if ask["body"] is not None else None, headers)
-answer = connection.getresponse()
-text = answer.read().decode("utf-8", "replace")
-print(json.dumps({"status": answer.status, "body": json.loads(text) if text[:1] in "[{" and text else text}))
-"""
+from freehold.run.proof.engine import Engine
 
 # What changes the engine, or tells how it is set up, and what Ollama has beside answering (server/routes.go).
 _NOT_FOR_CALLERS = (
@@ -64,36 +49,9 @@ _NOT_FOR_CALLERS = (
 )
 
 
-@dataclass
-class Engine:
-    """Asks the engine through its proxy, or at its own port."""
-
-    machine: Machine
-    address: str
-
-    def ask(
-        self,
-        path: str,
-        body: dict[str, Any] | None = None,
-        *,
-        key: str | None = None,
-        method: str = "",
-        inside: bool = False,
-    ) -> dict[str, Any]:
-        """Status and body of an answer; the right key is shown unless another is given."""
-        question: dict[str, Any] = {"path": path, "body": body, "key": "" if inside else key}
-        question["address"] = "127.0.0.1" if inside else self.address
-        question["port"] = 11434 if inside else 11435
-        question["method"] = method or ("POST" if body else "GET")
-        answer: dict[str, Any] = json.loads(
-            self.machine.check_output("python3 -c %s %s", _ASK, json.dumps(question))
-        )
-        return answer
-
-
 @pytest.fixture
 def engine(host: Machine, this_host: Host) -> Engine:
-    return Engine(host, str(this_host.address))
+    return Engine(host, str(this_host.address), port=11435, own_port=11434)
 
 
 @pytest.fixture
@@ -152,9 +110,11 @@ def test_says_whether_it_is_well_without_a_key(engine: Engine) -> None:
     assert engine.ask("/health", key="")["status"] == 200
 
 
-@pytest.mark.parametrize(("method", "path"), _NOT_FOR_CALLERS)
-def test_callers_reach_nothing_that_is_not_on_the_list(engine: Engine, method: str, path: str) -> None:
-    assert engine.ask(path, {} if method == "POST" else None, method=method)["status"] == 404
+def test_callers_reach_nothing_that_is_not_on_the_list(engine: Engine) -> None:
+    for body in (None, {"model": "any"}):
+        asked = [each for each in _NOT_FOR_CALLERS if (each[0] == "POST") == (body is not None)]
+        answers = zip(asked, engine.ask_all(asked, body), strict=True)
+        assert [(each, answer["status"]) for each, answer in answers if answer["status"] != 404] == []
 
 
 def test_holds_the_language_models_that_were_pinned(engine: Engine, wanted: list[dict[str, Any]]) -> None:
@@ -228,16 +188,11 @@ def test_computes_where_the_stack_says(
         assert found["size_vram"] == (0 if cpu else found["size"]), "it computes elsewhere than it should"
 
 
-def test_only_the_proxy_listens_outside(host: Machine, this_host: Host, service: ServicePlacement) -> None:
-    listeners = {line.split()[3] for line in host.check_output("ss -Hltn").splitlines()}
-    outside = {
-        one
-        for one in listeners
-        if not one.startswith(("127.", "[::1]", "[fe80")) and not one.endswith((":22", ":9100"))
-    }
-
-    assert "127.0.0.1:11434" in listeners
-    assert outside == {f"{this_host.address}:{port}" for port in service.ports.values()}
+def test_only_the_proxy_listens_outside(
+    host: Machine, this_host: Host, service: ServicePlacement, open_to_others: set[str]
+) -> None:
+    assert host.socket("tcp://127.0.0.1:11434").is_listening
+    assert open_to_others == {f"{this_host.address}:{port}" for port in service.ports.values()}
 
 
 def test_only_its_clients_reach_it(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from testinfra.host import Host as Machine
 
 from freehold.layout.types import Host, Layout, ServicePlacement
+from freehold.run.proof.engine import Engine
 
 # What SGLang 0.5.23 has beside OpenAI's API (sglang/srt/entrypoints/http_server.py): what changes it, empties it, lists or
 # leaks, most of it open to whoever has its key, and by GET as well as by POST.
@@ -78,56 +78,12 @@ _NOT_FOR_CALLERS = (
     ),
 )
 
-# Runs on the engine's own host, where root can read the key: so it is in no command line.
-_ASK = """
-import http.client, json, sys
-answers = []
-for ask in json.loads(sys.argv[1]):
-    key = ask["key"]
-    if key is None:
-        key = open("/etc/engine-proxy/secrets.env").read().split("ENGINE_PROXY_KEY_API=")[1].split()[0]
-    connection = http.client.HTTPConnection(ask["address"], ask["port"], timeout=120)
-    headers = {"Content-Type": "application/json"} | ({"Authorization": "Bearer " + key} if key else {})
-    connection.request(ask["method"], ask["path"], json.dumps(ask["body"]) if ask["body"] else None, headers)
-    answer = connection.getresponse()
-    text = answer.read().decode("utf-8", "replace")
-    answers.append({"status": answer.status, "body": json.loads(text) if text[:1] in "[{" and text else text})
-print(json.dumps(answers))
-"""
-
 _LAB_ANSWER = "Hello from the tiny stand-in model of this lab."
-
-
-@dataclass
-class Engine:
-    """Asks the engine."""
-
-    machine: Machine
-    address: str
-
-    def ask(
-        self, path: str, body: dict[str, Any] | None = None, *, key: str | None = None, method: str = ""
-    ) -> dict[str, Any]:
-        """Status and body of an answer; the right key is shown unless another is given."""
-        return self.ask_all([(method or ("POST" if body else "GET"), path)], body, key=key)[0]
-
-    def ask_all(
-        self, questions: list[tuple[str, str]], body: dict[str, Any] | None = None, *, key: str | None = None
-    ) -> list[dict[str, Any]]:
-        """Status and body of the answers to requests, each a method and a path."""
-        asked = [
-            {"address": self.address, "port": 30000, "path": path, "body": body, "key": key, "method": method}
-            for method, path in questions
-        ]
-        answers: list[dict[str, Any]] = json.loads(
-            self.machine.check_output("python3 -c %s %s", _ASK, json.dumps(asked))
-        )
-        return answers
 
 
 @pytest.fixture
 def engine(host: Machine, this_host: Host) -> Engine:
-    return Engine(host, str(this_host.address))
+    return Engine(host, str(this_host.address), port=30000, own_port=30001)
 
 
 @pytest.fixture
@@ -200,16 +156,11 @@ def test_callers_reach_nothing_that_is_not_on_the_list(engine: Engine) -> None:
         assert [(path, answer["status"]) for path, answer in statuses if answer["status"] != 404] == []
 
 
-def test_only_the_proxy_listens_outside(host: Machine, this_host: Host, service: ServicePlacement) -> None:
-    listeners = {line.split()[3] for line in host.check_output("ss -Hltn").splitlines()}
-    outside = {
-        one
-        for one in listeners
-        if not one.startswith(("127.", "[::1]", "[fe80")) and not one.endswith((":22", ":9100"))
-    }
-
-    assert "127.0.0.1:30001" in listeners
-    assert outside == {f"{this_host.address}:{port}" for port in service.ports.values()}
+def test_only_the_proxy_listens_outside(
+    host: Machine, this_host: Host, service: ServicePlacement, open_to_others: set[str]
+) -> None:
+    assert host.socket("tcp://127.0.0.1:30001").is_listening
+    assert open_to_others == {f"{this_host.address}:{port}" for port in service.ports.values()}
 
 
 def test_the_key_lies_where_root_alone_reads_it_and_sglang_never_sees_it(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from testinfra.host import Host as Machine
 
 from freehold.layout.types import Host, Layout, ServicePlacement
+from freehold.run.proof.engine import Engine
 
 # What vLLM 0.32 has beside answering (its routers below vllm/entrypoints): what changes it, lists or leaks, whether or not
 # with the key, and whether or not its options switch it on.
@@ -52,51 +52,7 @@ _NOT_FOR_CALLERS = (
     *("/docs", "/redoc", "/openapi.json", "/v1/models/../../version", "/v1//chat/completions/../../../load"),
 )
 
-# Runs on the engine's own host, where root can read the key: so it is in no command line.
-_ASK = """
-import http.client, json, sys
-answers = []
-for ask in json.loads(sys.argv[1]):
-    key = ask["key"]
-    if key is None:
-        key = open("/etc/vllm/secrets.env").read().split("VLLM_API_KEY=")[1].strip()
-    connection = http.client.HTTPConnection(ask["address"], ask["port"], timeout=120)
-    headers = {"Content-Type": "application/json"} | ({"Authorization": "Bearer " + key} if key else {})
-    connection.request(ask["method"], ask["path"], json.dumps(ask["body"]) if ask["body"] else None, headers)
-    answer = connection.getresponse()
-    text = answer.read().decode("utf-8", "replace")
-    answers.append({"status": answer.status, "body": json.loads(text) if text[:1] in "[{" and text else text})
-print(json.dumps(answers))
-"""
-
 _LAB_ANSWER = "Hello from the tiny stand-in model of this lab."
-
-
-@dataclass
-class Engine:
-    """Asks the engine."""
-
-    machine: Machine
-    address: str
-
-    def ask(
-        self, path: str, body: dict[str, Any] | None = None, *, key: str | None = None, method: str = ""
-    ) -> dict[str, Any]:
-        """Status and body of an answer; the right key is shown unless another is given."""
-        return self.ask_all([(method or ("POST" if body else "GET"), path)], body, key=key)[0]
-
-    def ask_all(
-        self, questions: list[tuple[str, str]], body: dict[str, Any] | None = None, *, key: str | None = None
-    ) -> list[dict[str, Any]]:
-        """Status and body of the answers to requests, each a method and a path."""
-        asked = [
-            {"address": self.address, "port": 8000, "path": path, "body": body, "key": key, "method": method}
-            for method, path in questions
-        ]
-        answers: list[dict[str, Any]] = json.loads(
-            self.machine.check_output("python3 -c %s %s", _ASK, json.dumps(asked))
-        )
-        return answers
 
 
 @pytest.fixture
@@ -109,7 +65,7 @@ def unit(service: ServicePlacement) -> str:
 def engine(host: Machine, this_host: Host, service: ServicePlacement) -> Engine:
     if service.variables.get("vllm_ray") == "worker":
         pytest.skip("this host lends its GPUs to the head of a cluster, which is asked in its place")
-    return Engine(host, str(this_host.address))
+    return Engine(host, str(this_host.address), port=8000, own_port=8001)
 
 
 @pytest.fixture
@@ -196,20 +152,16 @@ def test_callers_reach_nothing_that_is_not_on_the_list(engine: Engine) -> None:
         assert [(path, answer["status"]) for path, answer in statuses if answer["status"] != 404] == []
 
 
-def test_only_the_proxy_listens_outside(host: Machine, this_host: Host, service: ServicePlacement) -> None:
-    listeners = {line.split()[3] for line in host.check_output("ss -Hltn").splitlines()}
-    outside = {
-        one
-        for one in listeners
-        if not one.startswith(("127.", "[::1]", "[fe80")) and not one.endswith((":22", ":9100"))
-    }
-
+def test_only_the_proxy_listens_outside(
+    host: Machine, this_host: Host, service: ServicePlacement, open_to_others: set[str]
+) -> None:
+    own = {f"{this_host.address}:{port}" for port in service.ports.values()}
     if service.variables.get("vllm_ray", "none") != "none":
         # Ray listens at ports of its own, which the firewall opens to the other hosts of the cluster alone.
-        assert outside >= {f"{this_host.address}:{port}" for port in service.ports.values()}
+        assert open_to_others >= own
         return
-    assert "127.0.0.1:8001" in listeners
-    assert outside == {f"{this_host.address}:{port}" for port in service.ports.values()}
+    assert host.socket("tcp://127.0.0.1:8001").is_listening
+    assert open_to_others == own
 
 
 def test_the_key_lies_where_root_alone_reads_it(
