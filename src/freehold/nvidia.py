@@ -56,7 +56,7 @@ for f in "$ROOT{LIBRARIES}"/libcuda.so.*.*; do [ -f "$f" ] && say installed "${{
 [ -s "$ROOT{UNFINISHED}" ] && say unfinished "$(cat "$ROOT{UNFINISHED}")"
 have systemctl && systemctl is-active --quiet nvidia-persistenced.service && say loaded persistenced
 have dpkg-query && dpkg-query -W -f '${{db:Status-Status}} ${{Package}}\n' 'nvidia-*' 'libnvidia-*' libcuda1 2>/dev/null |
-    sed -n 's/^installed /package\t/p'
+    sed -n '/container/d; s/^installed /package\t/p'
 for f in "$ROOT{CACHE}"/*.json; do [ -f "$f" ] && say cached "$(head -n 1 "$f")"; done
 for f in "$ROOT{CLAIMS}"/*; do [ -f "$f" ] && say claim "${{f##*/}} $(head -n 1 "$f")"; done
 for f in "$ROOT"/etc/pve/lxc/*.conf; do

@@ -76,7 +76,7 @@ TOOLS = {
     "modinfo": '[ "$2" = 6.17.0-2-pve ] && echo 580.126.18',
     "mokutil": f'case "$1" in --sb-state) sed 1q {RECORDED}/mokutil-on ;; *) sed 1d {RECORDED}/mokutil-on ;; esac',
     "systemctl": "true",
-    "dpkg-query": "printf 'installed nvidia-kernel-dkms\\nnot-installed nvidia-smi\\nconfig-files libcuda1\\n'",
+    "dpkg-query": "printf 'installed nvidia-kernel-dkms\\nnot-installed nvidia-smi\\nconfig-files libcuda1\\ninstalled libnvidia-container1\\n'",
 }
 
 

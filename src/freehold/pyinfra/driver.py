@@ -105,7 +105,7 @@ class UserSpace(FactBase[dict[str, list[str]]]):
             f"[ ! -s {MARKER} ] || echo version $(cat {MARKER}); "
             f"for f in {LIBRARIES}/libcuda.so.*.*; do [ ! -f $f ] || echo library ${{f##*/libcuda.so.}}; done; "
             "dpkg-query -W -f '${db:Status-Status} ${Package}\\n' 'nvidia-*' 'libnvidia-*' 'libcuda1*' 2>/dev/null"
-            " | sed -n 's/^[a-z-]*installed /package /p' || true"
+            " | sed -n '/container/d; s/^\\(half-\\)\\{0,1\\}installed /package /p' || true"
         )
         return StringCommand("sh", "-c", QuoteString(script))
 

@@ -514,6 +514,15 @@ class NodeStatus:
             "former": former and former.version,
             "kernel": state.running,
             "next_boot": state.next_boot,
+            "kernels": {
+                kernel: {
+                    "headers": kernel in state.headers,
+                    "module": state.modules.get(kernel),
+                    "dkms": state.dkms.get((state.settled or "", kernel)),
+                }
+                for kernel in state.kernels
+            },
+            "persistence": "persistenced" in state.flags,
             "next_boot_ready": bool(state.settled) and state.modules.get(state.next_boot) == state.settled,
             "reboot": state.waits_for_reboot,
             "secure_boot": state.secure_boot,

@@ -54,6 +54,8 @@ def test_status_for_a_machine() -> None:
 
     assert node["in_lockstep"] is False
     assert node["next_boot_ready"] is False
+    assert node["kernels"]["6.17.2-1-pve"] == {"headers": False, "module": "580.178.04", "dkms": None}
+    assert node["kernels"]["7.0.2-6-pve"]["module"] is None
     assert node["containers"] == {"vllm": "580.126.18", "ollama": None}
 
 

@@ -187,6 +187,25 @@ def test_packages_of_another_driver_are_purged_first(commands: Commands) -> None
     assert shown.index("purge -y libcuda1 nvidia-smi") < shown.index("sh /var/tmp")
 
 
+def test_only_what_is_installed_counts_as_a_package_of_a_driver(tmp_path: Path) -> None:
+    """The command runs for real, over what dpkg says of packages that it merely knows."""
+    tool = tmp_path / "dpkg-query"
+    rows = "installed libcuda1\nnot-installed nvidia-smi\nconfig-files libnvidia-ml1\nhalf-installed nvidia-alternative\n"
+    tool.write_text(f"#!/bin/sh\nprintf '{rows}installed libnvidia-container1\n'\n")
+    tool.chmod(0o755)
+    command = driver.UserSpace().command().get_raw_value()
+
+    done = subprocess.run(
+        ["sh", "-c", command],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+
+    found = driver.UserSpace().process(done.stdout.splitlines())
+    assert found["package"] == ["libcuda1", "nvidia-alternative"]
+
+
 @pytest.mark.parametrize(
     ("lines", "again"),
     [
