@@ -259,12 +259,22 @@ def _do_not_fit_together(
     catalog: Mapping[str, LanguageModel],
     given: Mapping[str, Sequence[AssignedGpu]],
 ) -> Iterable[Problem]:
-    """Ollama holds several language models at once: each must fit beside the others."""
+    """Ollama holds several language models at once: each must fit beside the others.
+
+    It has one context, one number of conversations and one precision of them for all (``roles/ollama/meta/service.yml``).
+    """
     for name, models in served.items():
         if len(models) < 2 or any(not model.sizing or not model.sizing["per_gpu"] for model in models):
             continue
+        context, users = max(m.context for m in models), max(m.users for m in models)
+        cache = next((m.kv_cache for m in models if m.kv_cache != "auto"), "auto")
         wanted = [
-            (catalog[m.id], m.quantization, sizing.Demand(m.context, m.users, m.kv_cache)) for m in models
+            (
+                catalog[m.id],
+                m.quantization,
+                sizing.Demand(min(context, catalog[m.id].architecture.context or context), users, cache),
+            )
+            for m in models
         ]
         together = sizing.size_together(wanted, [found for gpu in given[name] if (found := card(gpu))])
         if not together.fits and all(one.fits for one in together.sizings):
