@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -60,14 +61,32 @@ def try_(
             "--at-once", min=1, max=32, help="Questions at the same time; more than one makes times longer."
         ),
     ] = 1,
+    instead: Annotated[
+        bool,
+        typer.Option(
+            "--instead",
+            help="Serve it in the place of the current one, on its engine, and put that back afterwards.",
+        ),
+    ] = False,
+    window: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="TIME",
+            help="With --instead: how long people have it after the cases, such as 30m or 2h.",
+            show_default=False,
+        ),
+    ] = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Try a language model beside the current one: ask both the client's cases, and compare. Changes nothing.
+    """Try a language model: ask the current one and the candidate the client's own cases, and compare.
 
-    The candidate is served by an engine of the stack beside the current one (a second
-    engine such as vllm-2, or Ollama). Cases lie in inventory/CLIENT/cases. The comparison
-    is written into inventory/CLIENT/runs. Ends with 1 when the candidate is worse.
+    Beside the current one, nothing is changed: the candidate is served by an engine of
+    the stack (a second one such as vllm-2, or Ollama). With --instead, the engine of the
+    current one serves it for a window: the name is silent while the engine restarts,
+    twice. Cases lie in inventory/CLIENT/cases, the comparison in inventory/CLIENT/runs.
+    Ends with 1 when the candidate is worse.
 
     Example: freehold models try acme qwen3-14b --as assistant
     """
@@ -75,13 +94,22 @@ def try_(
     from freehold.run.context import Client
 
     with errors(debug=debug, as_json_lines=json):
+        minutes = _minutes(window)
+        if minutes and not instead:
+            raise typer.BadParameter("a window is for --instead", param_hint="--for")
         opened = Client.open(client)
-        new = model_change.candidate(opened, model, engine)
-        now = model_change.current(opened, new, name)
         say = (
             (lambda _: None) if json else (lambda step: err.print(f"  {step}", highlight=False, markup=False))
         )
-        comparison, folder = model_change.try_out(opened, new, now, at_once=at_once, say=say)
+        if instead:
+            with renderer(err, json=False, verbose=False) as sink:
+                comparison, folder = model_change.try_instead(
+                    opened, model, sink, name=name, minutes=minutes, at_once=at_once, say=say
+                )
+        else:
+            new = model_change.candidate(opened, model, engine)
+            now = model_change.current(opened, new, name)
+            comparison, folder = model_change.try_out(opened, new, now, at_once=at_once, say=say)
         if json:
             as_json({**comparison.as_dict(), "folder": str(folder)})
         else:
@@ -89,10 +117,21 @@ def try_(
             out.print(
                 f"The comparison: {folder}/comparison.html", highlight=False, markup=False, soft_wrap=True
             )
-            if not (comparison.worse or comparison.leaks):
-                out.print(f"Next: freehold models promote {client} {model} --as {now.name}", highlight=False)
+            if instead:
+                out.print(f"{comparison.name} is {comparison.current.model} again.", highlight=False)
+            elif not (comparison.worse or comparison.leaks):
+                out.print(
+                    f"Next: freehold models promote {client} {model} --as {comparison.name}", highlight=False
+                )
         if comparison.worse or comparison.leaks:
             raise typer.Exit(int(ExitCode.FAILED))
+
+
+def _minutes(window: str | None) -> int:
+    found = re.fullmatch(r"(\d+)(m|h)", window or "0m")
+    if not found:
+        raise typer.BadParameter("such as 30m or 2h", param_hint="--for")
+    return int(found.group(1)) * (60 if found.group(2) == "h" else 1)
 
 
 def _show(comparison: Comparison) -> None:
@@ -155,7 +194,7 @@ def promote(
 def back(
     client: ClientArgument, name: AsOption = None, json: JsonOption = False, debug: DebugOption = False
 ) -> None:
-    """Let a name lead where it led before the last promotion.
+    """Let a name lead where it led before the last promotion; end a trial with --instead that was cut off.
 
     Example: freehold models back acme --as assistant
     """
@@ -164,7 +203,10 @@ def back(
 
     with errors(debug=debug, as_json_lines=json):
         with renderer(out, json=json, verbose=False) as sink:
-            which, alias = model_change.back(Client.open(client), sink, name)
+            opened = Client.open(client)
+            if model_change.end_trial(opened, sink):
+                return
+            which, alias = model_change.back(opened, sink, name)
         if not json:
             out.print(f"{which} leads to {alias.model} on {alias.engine} again.", highlight=False)
 

@@ -13,7 +13,7 @@ from freehold.catalog import services as catalog_of
 from freehold.catalog import versions
 from freehold.catalog.services import ServiceMeta, UnknownServiceError
 from freehold.errors import FreeholdError
-from freehold.layout import aliases, gpus, licence_gate, models, network, people, placement, settings
+from freehold.layout import aliases, gpus, licence_gate, models, network, people, placement, settings, trial
 from freehold.layout.gpus import NodeGpu
 from freehold.layout.placement import GATEWAY, WEIGHTS, Seat
 from freehold.layout.types import (
@@ -55,7 +55,8 @@ def of_stack(loaded: LoadedStack, only: str | None = None) -> Layout:
         UnknownServiceError: ``only`` names a service that the client does not have.
     """
     neighbours.check(loaded)
-    return compute(loaded.stack, loaded.directory, only, origins=loaded.origins)
+    stack = trial.lay_over(loaded.stack, trial.load(loaded.directory))
+    return compute(stack, loaded.directory, only, origins=loaded.origins)
 
 
 def compute(

@@ -15,7 +15,7 @@ from typing import Any
 from freehold.catalog import models, versions
 from freehold.catalog import services as catalog
 from freehold.errors import BadInputError, FreeholdError
-from freehold.layout import licence_gate
+from freehold.layout import licence_gate, trial
 from freehold.layout.types import Layout, NodeAccess
 from freehold.run import driver, gpus, plan, served, templates
 from freehold.run.context import Client
@@ -93,6 +93,13 @@ def _findings(client: Client) -> Iterator[Finding]:
 
 def _old_models(client: Client) -> Iterator[Finding]:
     """A reminder of language models that have been served for as long as the stack allows."""
+    if running := trial.load(client.directory):
+        yield Finding(
+            "trial",
+            "warning",
+            f"{running.model} stands in for {running.instead} until {running.until:%Y-%m-%d %H:%M}",
+            f"If nothing tries it any more, end it: freehold models back {client.stack.client}",
+        )
     for old in served.reminders(client):
         yield Finding(
             f"language model {old.name}",

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from datetime import date
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from freehold.errors import FreeholdError
-from freehold.layout import aliases
+from freehold.layout import aliases, trial
 from freehold.layout.aliases import Target
-from freehold.run import model_change
+from freehold.run import check, model_change
 from freehold.run.context import Client
 from freehold.run.model_change import (
     NoRouterError,
@@ -268,3 +270,131 @@ def test_a_run_that_cannot_even_go_back_says_the_first_reason(
         model_change.promote(client, *both(client), nowhere, today=TODAY)
 
     assert not (client.directory / aliases.FILE).exists()
+
+
+# --- in the place of the current one ---------------------------------------------------------------------------------
+
+OF_MODELS = """
+client: acme
+domain: acme.internal
+proxmox: {endpoint: "https://pve:8006"}
+network: {subnet: 10.20.0.0/24}
+services:
+  litellm:
+  vllm: {device: cpu}
+models:
+  qwen3-8b: {name: assistant, engine: vllm, licence_accepted: true}
+"""
+
+
+@pytest.fixture
+def one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Client:
+    """A client with one engine and one language model; with stand-ins of the engines and of Inspect."""
+    client = client_of(tmp_path, OF_MODELS)
+    (client.directory / "cases").mkdir()
+    (client.directory / "cases" / "a.yml").write_text("- {name: a, question: Q, contains: [four weeks]}\n")
+    monkeypatch.setattr(model_change.evaluation, "environment", lambda *_: Path("/python"))
+
+    @contextmanager
+    def reached(client: Client, engine: str) -> Iterator[tuple[str, str]]:
+        yield f"http://{engine}/v1", "key"
+
+    monkeypatch.setattr(model_change, "_reached", reached)
+    return client
+
+
+@pytest.fixture
+def runs(one: Client, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is done, in order; ``up`` with what the router would get."""
+    done: list[str] = []
+
+    def up(client: Client, sink: Any, options: Any) -> None:
+        assert client.only is not None
+        assert set(client.only.split(",")) >= {"vllm", "litellm"}
+        (now,) = model_change.served(client)
+        done.append(f"up {now.name}={now.model}")
+
+    def run(*_: Any, model: str, **__: Any) -> list[Any]:
+        done.append(f"ask {model}")
+        return [model_change.evaluation.Result("a", "four weeks", 1.0, {}, 5)]
+
+    monkeypatch.setattr(model_change, "up", up)
+    monkeypatch.setattr(model_change.evaluation, "run", run)
+    return done
+
+
+def test_a_candidate_in_the_place_of_the_current_one_for_a_window(one: Client, runs: list[str]) -> None:
+    def wait(seconds: float) -> None:
+        runs.append("wait")
+        assert 29 * 60 < seconds <= 30 * 60
+        assert trial.load(one.directory) is not None
+
+    found, folder = model_change.try_instead(one, "qwen3-4b", nowhere, minutes=30, wait=wait)
+
+    assert (found.current.model, found.candidate.model) == ("qwen3-8b", "qwen3-4b")
+    assert [step.split()[0] for step in runs] == ["ask", "up", "ask", "wait", "up"]
+    assert runs[1] == "up assistant=qwen3-4b"
+    assert runs[-1] == "up assistant=qwen3-8b"
+    assert not (one.directory / trial.FILE).exists()
+    assert (folder / "comparison.html").is_file()
+
+
+def test_whatever_fails_the_current_one_comes_back(
+    one: Client, runs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: Any, model: str, **__: Any) -> list[Any]:
+        if "4b" in model.lower():
+            raise model_change.evaluation.EvaluationError("Inspect did not run the cases")
+        return []
+
+    monkeypatch.setattr(model_change.evaluation, "run", run)
+    with pytest.raises(model_change.evaluation.EvaluationError):
+        model_change.try_instead(one, "qwen3-4b", nowhere)
+
+    assert runs[-1] == "up assistant=qwen3-8b"
+    assert not (one.directory / trial.FILE).exists()
+
+
+def test_ctrl_c_ends_the_window(one: Client, runs: list[str]) -> None:
+    def wait(_: float) -> None:
+        raise KeyboardInterrupt
+
+    model_change.try_instead(one, "qwen3-4b", nowhere, minutes=30, wait=wait)
+
+    assert runs[-1] == "up assistant=qwen3-8b"
+
+
+def test_what_cannot_be_is_said_before_anything_is_touched(one: Client, runs: list[str]) -> None:
+    with pytest.raises(FreeholdError):
+        model_change.try_instead(one, "no-such-model", nowhere)
+    with pytest.raises(trial.TrialError, match="has qwen3-8b"):
+        model_change.try_instead(one, "qwen3-8b", nowhere)
+
+    assert runs == []
+    assert not (one.directory / trial.FILE).exists()
+
+
+def test_a_trial_that_was_cut_off_is_told_and_ended(one: Client, runs: list[str]) -> None:
+    until = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)
+    running = trial.Trial(instead="qwen3-8b", model="qwen3-4b", until=until)
+    (one.directory / trial.FILE).write_text(trial.dump(running))
+    assert trial.load(one.directory) == running
+
+    findings = [each for each in check._old_models(again(one)) if each.about == "trial"]
+    assert "qwen3-4b stands in for qwen3-8b until 2026-11-21 22:00" in findings[0].detail
+    with pytest.raises(trial.TrialError, match="is being tried"):
+        model_change.try_instead(again(one), "qwen3-1.7b", nowhere)
+
+    assert model_change.end_trial(again(one), nowhere)
+    assert runs == ["up assistant=qwen3-8b"]
+    assert not model_change.end_trial(again(one), nowhere)
+
+
+def test_what_was_accepted_of_the_current_one_is_not_of_the_candidate(one: Client) -> None:
+    running = trial.Trial(instead="qwen3-8b", model="qwen3-4b", until=datetime.now(UTC))
+
+    use = trial.lay_over(one.stack, running).models["qwen3-4b"]
+
+    assert use is not None
+    assert (use.name, use.engine, use.licence_accepted) == ("assistant", "vllm", False)
+    assert trial.lay_over(one.stack, None) is one.stack
