@@ -184,6 +184,11 @@ class ServedModel(_Value):
     """What was computed of the VRAM (:class:`freehold.layout.sizing.Sizing`); none where no GPU computes."""
 
 
+WEIGHTS_OWNER = 100000 + 2108
+"""The node's number of the user and group ``weights`` in the container that keeps weights: a container's root is 100000 there
+(``lxc.idmap`` of unprivileged containers, ``PVE::LXC``)."""
+
+
 class NodeAccess(_Value):
     """How a node is reached over SSH; ``address`` is empty where the client gives no SSH."""
 

@@ -11,7 +11,7 @@ from pyinfra import host
 from pyinfra.api import FactBase, QuoteString, StringCommand, operation
 from typing_extensions import override
 
-from freehold.layout.types import Layout
+from freehold.layout.types import WEIGHTS_OWNER, Layout
 from freehold.proxmox.changes import RootStep
 from freehold.proxmox.spec import client_tag
 from freehold.proxmox.templates import newest
@@ -219,17 +219,13 @@ def no_gpu_unit(unit: str, client: str, vmids: Sequence[int]) -> Iterator[String
         )
 
 
-WEIGHTS_ID = 2108
-"""User and group ``weights`` in the container that keeps the weights of language models."""
-_FIRST_ID = 100000
-"""The node's number of a container's root: ``lxc.idmap`` of unprivileged containers (``PVE::LXC``)."""
-
-
 def weights_of(layout: Layout, node: str) -> Directory | None:
     """The directory of a node for the client's weights, where a container binds it: everybody reads, one user writes."""
     place = next(each.weights for each in layout.nodes if each.name == node)
-    bound = any(mount.source == place for guest in layout.hosts if guest.node == node for mount in guest.mounts)
-    owner = str(_FIRST_ID + WEIGHTS_ID)
+    bound = any(
+        mount.source == place for guest in layout.hosts if guest.node == node for mount in guest.mounts
+    )
+    owner = str(WEIGHTS_OWNER)
     return Directory(place, mode="755", owner=owner, group=owner) if bound else None
 
 

@@ -16,7 +16,7 @@ from freehold.catalog import models, versions
 from freehold.catalog import services as catalog
 from freehold.errors import BadInputError, FreeholdError
 from freehold.layout import licence_gate, trial
-from freehold.layout.types import Layout, NodeAccess
+from freehold.layout.types import WEIGHTS_OWNER, Layout, NodeAccess
 from freehold.run import driver, gpus, plan, served, templates
 from freehold.run.context import Client
 from freehold.run.finding import Finding as Finding
@@ -345,6 +345,16 @@ def _root_steps(client: Client) -> Iterator[Finding]:
                     "warning",
                     "Without SSH to the node, Freehold cannot see to it that they exist when containers start, and takes their numbers from the order of addresses",
                     f"Let the node make them at boot, before pve-guests.service (for NVIDIA: `nvidia-modprobe -c 0` with the number of each GPU, then `nvidia-modprobe -u -c 0`), or give SSH to the node (nodes.{name}.address).",
+                )
+            place = next((node.weights for node in layout.nodes if node.name == name), None)
+            if any(
+                mount.source == place for host in layout.hosts for mount in host.mounts if host.node == name
+            ):
+                yield Finding(
+                    f"weights on {name}",
+                    "warning",
+                    f"Without SSH to the node, Freehold cannot make {place}, and containers that bind it do not start without it",
+                    f"On the node, once: install -d -o {WEIGHTS_OWNER} -g {WEIGHTS_OWNER} {place}",
                 )
         else:
             yield Finding(

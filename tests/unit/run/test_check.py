@@ -214,6 +214,13 @@ def test_gpus_through_a_session_need_device_nodes_that_the_node_makes_itself(loo
     assert "nodes.pve.address" in found[0].remedy
 
 
+def test_weights_need_a_directory_that_is_made_by_hand_without_ssh(look: Look) -> None:
+    found = look(services={"weights": None}, proxmox=STACK["proxmox"] | {"root_password_command": "true"})
+    (finding,) = [finding for finding in found if finding.about == "weights on pve"]
+    assert finding.status == "warning"
+    assert finding.remedy.endswith("install -d -o 102108 -g 102108 /var/lib/freehold/weights/acme")
+
+
 def test_a_gpu_that_is_not_in_the_node(look: Look) -> None:
     found = look({"/nodes/pve/hardware/pci": []}, **GPUS)
     assert found[0].about == "GPU 01:00.0"
