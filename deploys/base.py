@@ -183,7 +183,7 @@ handlers(
         "gpu": driver.RESTART_SERVICES,
     },
 )
-if not watch.wanted:
+if watch.engine and not watch.wanted:
     no_watch(name="No GPU truth test", unit=watch.timer, paths=watch.paths)
 firewall(name="Firewall")
 units(

@@ -12,7 +12,7 @@ from pyinfra import host
 from pyinfra.api import StringCommand, operation
 
 from freehold import gpu_truth
-from freehold.layout.gpu_truth import expectation, watched
+from freehold.layout.gpu_truth import engines, expectation, watched
 from freehold.layout.types import Layout, ServicePlacement
 from freehold.pyinfra.facts import PathStates
 from freehold.pyinfra.system import Directory, Entry, File
@@ -31,11 +31,14 @@ class Watch:
     layout: Layout
     services: Sequence[ServicePlacement]
     node: bool
+    engine: bool = True
+    """Whether there is an engine at all; other hosts are not even asked for a timer that is left over."""
 
     @classmethod
     def of_host(cls, layout: Layout, name: str) -> Watch:
         """On the host of an engine."""
-        return cls(layout, [each for each in watched(layout) if each.host == name], node=False)
+        here = [each for each in watched(layout) if each.host == name]
+        return cls(layout, here, node=False, engine=any(each.host == name for each in engines(layout)))
 
     @classmethod
     def of_node(cls, layout: Layout, name: str) -> Watch:

@@ -82,6 +82,7 @@ def test_an_engine_that_the_stack_lets_compute_on_the_cpu_is_not_watched() -> No
 
     assert expected(on_cpu, "vllm").gpus == ()
     assert [service.name for service in watched(on_cpu)] == ["ollama"]
+    assert Watch.of_host(on_cpu, "vllm").engine
 
 
 def test_the_host_watches_its_own_engine_and_the_node_all_of_them() -> None:
@@ -109,6 +110,7 @@ def test_the_host_watches_its_own_engine_and_the_node_all_of_them() -> None:
 @pytest.mark.parametrize("name", ["litellm", "prometheus"])
 def test_other_hosts_watch_nothing(name: str) -> None:
     assert not Watch.of_host(layout(), name).wanted
+    assert not Watch.of_host(layout(), name).engine
     assert Watch.of_host(layout(), name).entries() == []
 
 
