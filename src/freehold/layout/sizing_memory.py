@@ -193,7 +193,7 @@ def graphs(sequences: int) -> int:
     """
     largest = min(512, 2 * sequences)
     sizes = [1, 2, 4, *range(8, 256, 8), *range(256, 513, 16)]
-    return 128 + 24 * sum(size <= largest for size in sizes)
+    return 128 + 24 * len([size for size in sizes if size <= largest])
 
 
 def beside_torch(gpus: int, capability: float | None) -> int:
