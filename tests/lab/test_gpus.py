@@ -58,6 +58,7 @@ def _write(freehold: Freehold, *gpus: dict[str, Any]) -> None:
         "10.86.0.6",
         4000,
         services={"caddy": None, "valkey": None},
+        models={},
         hosts={
             "caddy": {"memory": 384, "disk": 2, "gpus": [0]},
             "valkey": {"memory": 256, "disk": 2, "gpus": [1]},
@@ -75,7 +76,7 @@ def _has(freehold: Freehold, host: str) -> dict[str, str]:
 
 def _changes(freehold: Freehold) -> dict[str, dict[str, Any]]:
     """What a plan would change of device nodes, by host."""
-    made = freehold.json("plan", CLIENT, code=3)
+    made = freehold.json("plan", CLIENT)
     return {
         change["host"].removeprefix(f"{CLIENT}-"): {
             diff["field"]: (diff["old"].split(",")[0], diff["new"].split(",")[0], diff["about"])
@@ -122,8 +123,8 @@ def test_numbers_that_changed_are_in_the_plan_and_followed(freehold: Freehold) -
         "caddy": {"dev0": ("/dev/nvidia2", "/dev/nvidia3", f"GPU {FIRST} rtx-3090 {UUIDS[FIRST]}")},
         "valkey": {"dev0": ("/dev/nvidia3", "/dev/nvidia2", f"GPU {SECOND} rtx-3090 {UUIDS[SECOND]}")},
     }
-    assert f"GPU {FIRST}" in freehold("plan", CLIENT, code=3).stdout
-    assert {"node", "root-steps", "start"} <= set(freehold.up(CLIENT)["changes"])
+    assert f"GPU {FIRST}" in freehold("plan", CLIENT).stdout
+    assert {"root-steps", "start"} <= set(freehold.up(CLIENT)["changes"])
     assert _has(freehold, "caddy") == {"/dev/nvidia3": CARDS[FIRST]}, "another node, the same card"
     assert _has(freehold, "valkey") == {"/dev/nvidia2": CARDS[SECOND]}
     assert freehold.up(CLIENT)["changes"] == {}
