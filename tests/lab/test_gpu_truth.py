@@ -8,6 +8,7 @@ the timers, not CUDA.
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,21 +90,23 @@ def claim(card: str, memory: int, vmid: int = VMID) -> None:
 
 
 def proof(freehold: Freehold, *, code: int) -> str:
-    done = freehold("verify", CLIENT, "--only", "ollama", code=code)
-    return done.stdout + done.stderr
+    """What the checks that failed say."""
+    lines = freehold("verify", CLIENT, "--only", "ollama", "--json", code=code).stdout.splitlines()
+    events = [json.loads(line) for line in lines if line.startswith("{")]
+    failed = [each for each in events if each.get("status") == "failed" and each.get("host")]
+    return "; ".join(f"{each['step']}: {each['message']}" for each in failed)
 
 
 def test_an_engine_that_claims_vram_and_holds_none_is_found_by_the_node(freehold: Freehold) -> None:
     release()
 
-    said = " ".join(proof(freehold, code=1).split())
-    assert f"no process of ollama (container {VMID}) computes on any of its cards" in said
+    assert f"no process of ollama (container {VMID}) computes on any of its cards" in proof(freehold, code=1)
 
 
 def test_an_engine_in_the_memory_of_its_own_card_passes(freehold: Freehold) -> None:
     claim(OWN, 3000)
 
-    proof(freehold, code=0)
+    assert proof(freehold, code=0) == ""
 
 
 def test_an_engine_on_the_card_of_another_fails(freehold: Freehold) -> None:
@@ -115,7 +118,7 @@ def test_an_engine_on_the_card_of_another_fails(freehold: Freehold) -> None:
 def test_a_process_of_another_container_is_no_evidence(freehold: Freehold) -> None:
     claim(OWN, 3000, vmid=VMID + 1)
     try:
-        assert "no process of ollama" in " ".join(proof(freehold, code=1).split())
+        assert "no process of ollama" in proof(freehold, code=1)
     finally:
         node(
             f"systemctl stop truth-claim; rmdir -p /sys/fs/cgroup/*/lxc/{VMID + 1}/ns/system.slice/ollama.service 2>/dev/null; true"
@@ -165,7 +168,7 @@ def test_the_timer_of_the_host_finds_a_fallback_to_the_cpu(freehold: Freehold) -
         assert figure(freehold, "engine") == "0"
         journal = freehold.ssh(CLIENT, "ollama", "journalctl -u freehold-gpu-truth -n 5 -o cat").stdout
         assert "in VRAM, so that the rest computes on the CPU" in journal
-        assert "so that the rest computes on the CPU" in " ".join(proof(freehold, code=1).split())
+        assert "so that the rest computes on the CPU" in proof(freehold, code=1)
     finally:
         freehold.ssh(CLIENT, "ollama", f"rm -r {folder}; systemctl daemon-reload; systemctl restart ollama")
 
