@@ -154,3 +154,4 @@ def test_a_gpu_of_another_model_is_refused(freehold: Freehold) -> None:
 def test_down_leaves_nothing(freehold: Freehold) -> None:
     freehold("down", CLIENT, "--confirm", CLIENT)
     assert {state["state"] for state in freehold.json("status", CLIENT)} == {"missing"}
+    assert f"freehold-gpu-{CLIENT}.service" not in _node("ls /etc/systemd/system")

@@ -60,11 +60,8 @@ def down(client: Client, sink: Sink, made: Plan) -> int:
         with run.stage(Stage.CONTAINERS, "Removing containers"):
             roots.run_steps(run, made, Phase.UNLOCK, Stage.CONTAINERS)
             apply(client.api, made, (Phase.CONFIGURE, Phase.POWER), report=report)
-        if (
-            client.only is None
-            and client.layout.monitor
-            and any(node.address for node in client.layout.nodes)
-        ):
+        left_behind = client.layout.monitor or any(host.devices for host in client.layout.hosts)
+        if client.only is None and left_behind and any(node.address for node in client.layout.nodes):
             with run.stage(Stage.NODE, "Leaving the nodes"):
                 nothing = client.layout.model_copy(update={"hosts": (), "monitor": None})
                 run.pyinfra(
