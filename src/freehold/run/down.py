@@ -63,7 +63,8 @@ def down(client: Client, sink: Sink, made: Plan) -> int:
         left_behind = client.layout.monitor or any(host.devices for host in client.layout.hosts)
         if client.only is None and left_behind and any(node.address for node in client.layout.nodes):
             with run.stage(Stage.NODE, "Leaving the nodes"):
-                nothing = client.layout.model_copy(update={"hosts": (), "monitor": None})
+                none: dict[str, object] = {"hosts": (), "services": (), "models": (), "monitor": None}
+                nothing = client.layout.model_copy(update=none)
                 run.pyinfra(
                     "node",
                     Stage.NODE,
