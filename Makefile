@@ -15,7 +15,7 @@ APT_LAB  := lxc uidmap mmdebstrap zstd iproute2 nftables openssl openssh-client 
 APT_TEST := chromium libnss3-tools
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test lint unit contract lab-test offline-test molecule molecule-changed apt-lab apt-test lock clean
+.PHONY: help up down test lint unit contract lab-test slow-test molecule molecule-changed apt-lab apt-test lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -47,7 +47,7 @@ lab-test: apt-lab apt-test $(BIN)/freehold ## The main job on real containers (r
 	$(SUDO) $(BIN)/freehold lab start
 	$(SUDO) env PATH="$(PATH)" $(BIN)/pytest tests/lab -m "not slow" --durations=10
 
-offline-test: apt-lab $(BIN)/freehold ## A stack from a mirror while no way leads out (root; minutes, so not part of make test)
+slow-test: apt-lab $(BIN)/freehold ## Lab tests too long for make test: offline from a mirror, the driver, a change of language model (root)
 	$(SUDO) $(BIN)/freehold lab start
 	$(SUDO) env PATH="$(PATH)" $(BIN)/pytest tests/lab -m slow
 

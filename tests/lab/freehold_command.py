@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -77,13 +78,16 @@ class Freehold:
         )
 
     def write(self, client: str, first: str, vmid: int, **parts: Any) -> Path:
-        """A stack file for a client, with the lab's way to the node."""
+        """A stack file for a client, with the lab's way to the node; the lab's language models come with its services alone."""
         stack = yaml.safe_load(LAB_STACK.read_text(encoding="utf-8"))
+        if "services" in parts:
+            stack["models"] = {}
         stack |= {"client": client, "domain": f"{client}.internal", "vmids": {"first": vmid}, **parts}
         stack["network"]["first"] = first
         path = self.inventory / client / "stack.yml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(yaml.safe_dump(stack, sort_keys=False), encoding="utf-8")
+        shutil.copy(LAB_STACK.with_name("models.yml"), path.parent)
         return path
 
     def ssh(self, client: str, host: str, command: str) -> subprocess.CompletedProcess[str]:

@@ -19,7 +19,7 @@ import yaml
 
 from .freehold_command import LAB_STACK, REPOSITORY, Freehold
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 CLIENT = "change"
 CASES = """
