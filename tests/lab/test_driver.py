@@ -26,6 +26,8 @@ from freehold.lab.standins import nvidia_driver
 
 from .freehold_command import Freehold
 
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
+
 STATE = Path("/var/lib/freehold-lab-driver")
 SUBNET = "10.87.0.0/24"
 FIRST, SECOND = "580.126.18", versions.load()["nvidia-driver"].version

@@ -25,6 +25,8 @@ from freehold.lab import hub_standin
 from freehold.lab.standins import site_packages
 from freehold.lab.tiny_model import write_tiny_model
 
+pytestmark = pytest.mark.lab
+
 TINY = "acme/tiny"
 
 
