@@ -6,10 +6,9 @@ import re
 from functools import cache
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict
 
-from freehold.errors import FreeholdError
+from freehold.catalog import data
 
 _DATA = Path(__file__).parent / "drivers.yml"
 
@@ -48,15 +47,7 @@ def load() -> Floors:
     Raises:
         FreeholdError: The data file does not say what it must.
     """
-    try:
-        return Floors.model_validate(yaml.safe_load(_DATA.read_text(encoding="utf-8")))
-    except (ValueError, yaml.YAMLError) as error:
-        raise FreeholdError(
-            f"{_DATA} does not say which drivers kernels need",
-            doing="reading the catalogue",
-            where=str(_DATA),
-            answer=str(error),
-        ) from error
+    return data.one(_DATA, Floors)
 
 
 def floor(kernel: str) -> Floor | None:

@@ -7,10 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from freehold.errors import FreeholdError
+from freehold.catalog import data
 
 _DATA = Path(__file__).parent / "gpus.yml"
 
@@ -45,13 +44,4 @@ def load() -> Mapping[str, GpuModel]:
     Raises:
         FreeholdError: The data file does not say what it must.
     """
-    try:
-        document = yaml.safe_load(_DATA.read_text(encoding="utf-8"))
-        return {name: GpuModel.model_validate({"id": name, **entry}) for name, entry in document.items()}
-    except (ValueError, yaml.YAMLError) as error:
-        raise FreeholdError(
-            f"{_DATA} does not describe GPUs",
-            doing="reading the catalogue",
-            where=str(_DATA),
-            answer=str(error),
-        ) from error
+    return data.entries(_DATA, GpuModel, "id")
