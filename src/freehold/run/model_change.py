@@ -10,6 +10,7 @@ import json
 import shlex
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -36,6 +37,7 @@ from freehold.vault import write_private
 ROUTER = "litellm"
 _REMOTE = Path(__file__).with_name("model_change_remote.py")
 _TUNNEL = 30
+_FORWARDED = "freehold-forwarded"
 
 
 class NoRouterError(BadInputError):
@@ -248,19 +250,19 @@ def _reached(client: Client, engine: str) -> Iterator[tuple[str, str]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = ["ssh", "-F", str(client.ssh().config), "-S", "none", "-o", "BatchMode=yes", "-N"]
+    command = ["ssh", "-F", str(client.ssh().config), "-S", "none", "-o", "BatchMode=yes"]
     command += [
         "-o",
         "ExitOnForwardFailure=yes",
         "-L",
         f"127.0.0.1:{port}:{told['address']}:{told['port']}",
         host,
+        f"echo {_FORWARDED}; exec cat >/dev/null",
     ]
-    tunnel = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    pipe = subprocess.PIPE
+    tunnel = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
     try:
-        _wait(tunnel, port, host)
+        _wait(tunnel, host)
         yield f"http://127.0.0.1:{port}/v1", _value(client, told["key"])
     finally:
         tunnel.terminate()
@@ -269,13 +271,21 @@ def _reached(client: Client, engine: str) -> Iterator[tuple[str, str]]:
         tunnel.kill()
 
 
-def _wait(tunnel: subprocess.Popen[str], port: int, host: str) -> None:
-    deadline = time.monotonic() + _TUNNEL
-    while time.monotonic() < deadline and tunnel.poll() is None:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+def _wait(tunnel: subprocess.Popen[str], host: str) -> None:
+    """Until the other end speaks: ssh has the port then, or would have ended.
+
+    That somebody listens there is no sign of it: another user of this machine could, and would be shown the engine's key.
+    """
+    assert tunnel.stdout
+    assert tunnel.stderr
+    limit = threading.Timer(_TUNNEL, tunnel.kill)
+    limit.start()
+    try:
+        if any(line.strip() == _FORWARDED for line in tunnel.stdout):
             return
-        time.sleep(0.1)
-    said = tunnel.stderr.read() if tunnel.stderr and tunnel.poll() is not None else ""
+        said = tunnel.stderr.read()
+    finally:
+        limit.cancel()
     raise ssh.UnreachableError(
         f"{host} does not answer over SSH", doing="reaching the engine", where=host, answer=said.strip()
     )

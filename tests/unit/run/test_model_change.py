@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -23,6 +26,7 @@ from freehold.run.model_change import (
     Served,
     UnknownModelError,
 )
+from freehold.ssh import UnreachableError
 
 STACK = """
 client: acme
@@ -113,6 +117,55 @@ def test_without_a_router_there_are_no_names(tmp_path: Path) -> None:
 
     with pytest.raises(NoRouterError, match="no router"):
         model_change.served(alone)
+
+
+# --- the way to an engine --------------------------------------------------------------------------------------------
+
+_SSH = """#!/usr/bin/env python3
+# Stands in for ssh: {what}
+import socket, sys
+place = sys.argv[sys.argv.index("-L") + 1].split(":")
+listening = socket.create_server((place[0], int(place[1])))
+{then}
+"""
+
+
+def ssh_is(folder: Path, monkeypatch: pytest.MonkeyPatch, what: str, then: str) -> None:
+    program = folder / "bin" / "ssh"
+    program.parent.mkdir()
+    program.write_text(_SSH.format(what=what, then=then), encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    monkeypatch.setattr(Client, "ssh", lambda _: SimpleNamespace(config=folder / "ssh_config"))
+    monkeypatch.setattr(model_change, "_value", lambda *_: "sk-of-the-engine")
+
+
+def test_a_stranger_who_listens_first_is_not_shown_the_key(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = "import time; time.sleep(1); sys.exit('bind: Address already in use')"
+    ssh_is(tmp_path, monkeypatch, "somebody else has the port before it does.", taken)
+
+    with (
+        pytest.raises(UnreachableError, match="does not answer") as caught,
+        model_change._reached(client, "vllm"),
+    ):
+        pytest.fail("the key went to whoever listened")
+
+    assert caught.value.answer == "bind: Address already in use"
+
+
+def test_an_engine_is_reached_once_ssh_has_the_port(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The command for the other end is the last word; ssh runs it when its own ports are open.
+    runs = "import subprocess; sys.exit(subprocess.run(['sh', '-c', sys.argv[-1]]).returncode)"
+    ssh_is(tmp_path, monkeypatch, "it has the port, and the other end is this machine.", runs)
+
+    with model_change._reached(client, "vllm") as (url, key):
+        address = urlsplit(url)
+        socket.create_connection((str(address.hostname), address.port or 0), timeout=5).close()
+        assert key == "sk-of-the-engine"
 
 
 # --- what may be promoted --------------------------------------------------------------------------------------------
