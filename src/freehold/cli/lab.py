@@ -60,8 +60,10 @@ def start(
                 err.print(text, style="dim", highlight=False)
 
             state = service.start(paths, settings, say)
-            if (inventory() / "lab" / STACK_FILE).is_file():
-                _lay_over(paths.versions, inventory() / "lab")
+            stack = inventory() / "lab" / STACK_FILE
+            # The stack of that name belongs to one lab; another one is for clients of its own.
+            if stack.is_file() and f"{paths.state}/" in stack.read_text(encoding="utf-8"):
+                _lay_over(paths.versions, stack.parent)
         _show(state, as_document)
 
 
