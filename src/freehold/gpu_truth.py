@@ -115,6 +115,8 @@ class Expected:
     """Whether each of the cards must hold a part: engines with tensor parallelism use all, Ollama as many as it needs."""
     shared: bool = False
     """Whether another host has a share of one of the cards."""
+    measured: bool = True
+    """Whether the makers of its cards have a tool that tells whose memory is in use: NVIDIA and AMD have, Intel has not."""
     minimum: int = MINIMUM
     """MiB of weights on each card, at least."""
     models: tuple[str, ...] = field(default=())
@@ -578,7 +580,7 @@ def verdicts(
             told = ask(expected, idle=True, asking=asking)
             wrong = judge_engine(expected, told)
             # A host without NVIDIA's tools (AMD, Intel) has the engine's word alone, and so has one that shares a card.
-            if not wrong and not expected.shared and not told["cards_error"]:
+            if not wrong and expected.measured and not expected.shared and not told["cards_error"]:
                 wrong = judge_cards(expected, told)
             found[expected.service] = wrong
         return found
@@ -587,7 +589,7 @@ def verdicts(
     return {
         expected.service: judge(expected, seen)
         for expected in engines
-        if seen.error or expected.every or expected.vmid in present
+        if expected.measured and (seen.error or expected.every or expected.vmid in present)
     }
 
 

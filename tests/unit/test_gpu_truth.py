@@ -531,6 +531,13 @@ def test_a_host_without_the_tools_of_nvidia_has_the_word_of_its_engine(engine: A
     assert gpu_truth.verdicts([expected], "engine", asking)["ollama"]
 
 
+def test_cards_of_which_no_tool_tells_have_the_word_of_their_engine(engine: Any, tmp_path: Path) -> None:
+    expected = replace(OLLAMA, url=engine.url, measured=False)
+
+    assert gpu_truth.verdicts([expected], "engine", tools(systemctl=UNIT)) == {"ollama": []}
+    assert gpu_truth.verdicts([expected], "node", tools(), tmp_path) == {}
+
+
 def test_it_runs_on_its_own_with_the_standard_library(tmp_path: Path, engine: Any) -> None:
     """As on a host: no package of ours, stand-ins of systemctl and nvidia-smi in the path."""
     tools_folder = tmp_path / "bin"

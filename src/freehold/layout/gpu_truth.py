@@ -12,6 +12,7 @@ _PART_OF_WEIGHTS = 0.9
 """Part of the computed size of the weights that must be on a card: what is computed and what is measured differ by some
 percent, and an engine that holds its weights holds its memory of conversations too."""
 
+_MEASURED = {"nvidia", "amd"}
 _LOADED = 256
 """MiB that a process with a language model holds at least, however small that is: what CUDA itself takes."""
 
@@ -54,6 +55,7 @@ def expectation(layout: Layout, service: ServicePlacement) -> Expected:
         gpus=tuple(gpu.key for gpu in host.gpus) if on_gpu else (),
         every=engine.every,
         shared=any(gpu.share < 1 for gpu in host.gpus),
+        measured=all(gpu.vendor in _MEASURED for gpu in host.gpus),
         minimum=_minimum(layout, service),
         models=tuple(model.served for model in models),
     )
