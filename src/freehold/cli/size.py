@@ -25,9 +25,6 @@ PARTS = (
 WIDTH = 24
 """Signs of one picture; one that is too long for its GPU gets up to a quarter more."""
 
-WIDE = 112
-"""Columns of a terminal from which on the pictures stand in the table, and not below it."""
-
 USERS = 15
 """Conversations at once where nothing else is asked for."""
 
@@ -147,55 +144,65 @@ def _asked(cards: Sequence[Card], users: int) -> str:
 
 
 def _show(rows: Sequence[Row], *, explain: bool) -> None:
-    wide = out.width >= WIDE
-    table, pictures = Table(box=None, pad_edge=False), Table(box=None, pad_edge=False, show_header=False)
-    for column in ("language model", "form", "engine", "GPUs", "", "users", "tokens", "GiB per GPU"):
-        table.add_column(column, no_wrap=column != "language model")
-    if wide:
-        table.add_column("VRAM per GPU", no_wrap=True)
-    for row in rows:
-        sizing, gpu = row.sizing, row.sizing.per_gpu if row.sizing else None
-        if sizing is None:
-            table.add_row(row.title, "", row.engine, "0", Text("on the CPU", style="dim"))
-            continue
-        table.add_row(
-            row.title,
-            sizing.quantization,
-            row.engine,
-            str(sizing.tensor_parallel),
-            _verdict(row),
-            _of(sizing.users, sizing.max_users),
-            _of(sizing.context, sizing.max_context),
-            f"{gpu.total / 1024:.1f} of {gpu.memory / 1024:.1f}" if gpu else "",
-            *([picture(gpu) if gpu else ""] if wide else []),
+    shown = [row for row in rows if explain or row.fits or _for_fewer(row)]
+    for row in shown:
+        _row(row)
+    if any(row.sizing and row.sizing.per_gpu for row in shown):
+        legend = Text("\n")
+        for name, sign, colour in PARTS:
+            legend.append(sign, style=colour).append(f" {name}  ")
+        out.print(legend.append("of each GPU"))
+        out.print("Users and tokens: asked for / the most that fit while the other stays.")
+    unknown = [row for row in rows if row.sizing and row.sizing.unknown]
+    if left := [row.model for row in rows if row not in shown and row not in unknown]:
+        out.print(f"\nDo not fit, not even for one: {', '.join(left)}.", highlight=False, markup=False)
+        out.print("Why: the same command with --model and one of these names.")
+    for row in unknown:
+        assert row.sizing is not None
+        out.print(
+            f"{row.title}: nothing is computed, since the catalogue lacks: {', '.join(row.sizing.unknown)}.",
+            highlight=False,
+            markup=False,
         )
-        if gpu:
-            pictures.add_row(f"{row.title} {sizing.quantization}", picture(gpu))
-    show_table(table)
-    if not wide and pictures.row_count:
-        out.print()
-        show_table(pictures)
-    legend = Text("\n")
-    for name, sign, colour in PARTS:
-        legend.append(sign, style=colour).append(f" {name}  ")
-    legend.append("users, tokens: asked for / the most that fit while the other stays")
-    out.print(legend)
-    for row in rows:
-        sizing = row.sizing
-        if sizing and sizing.unknown:
-            out.print(
-                f"{row.title}: nothing is computed, since the catalogue lacks: {', '.join(sizing.unknown)}.",
-                highlight=False,
-                markup=False,
-            )
-        elif explain and sizing and not sizing.fits:
+    for row in rows if explain else ():
+        if row not in unknown and not (row.sizing.fits if row.sizing else row.fits):
             _explain(row)
     for name, together in {row.engine: row.together for row in rows if row.together}.items():
         _together(name, together)
 
 
+def _row(row: Row) -> None:
+    """Two lines that 80 columns hold: which, its picture and its memory; whether it fits, where and for how many."""
+    sizing = row.sizing
+    gpu = sizing.per_gpu if sizing else None
+    first, second = Text(f"{row.model:<30} "), Text("  ").append(_verdict(row))
+    second.pad_right(max(0, 13 - len(second)))
+    if sizing is None:
+        second.append(row.engine)
+    else:
+        gpus = "1 GPU" if sizing.tensor_parallel == 1 else f"{sizing.tensor_parallel} GPUs"
+        second.append(f"{sizing.quantization}, {row.engine}, {gpus}")
+    if sizing and gpu:
+        first.append(picture(gpu))
+        first.pad_right(max(1, 63 - len(first)))
+        first.append(f"{gpu.total / 1024:.{0 if gpu.total > 102_400 else 1}f} of {gpu.memory / 1024:.1f} GiB")
+        second.pad_right(max(2, 41 - len(second)))
+        second.append(
+            f"{_of(sizing.users, sizing.max_users)} users, {_of(sizing.context, sizing.max_context)} tokens"
+        )
+    out.print(first, highlight=False)
+    out.print(second, highlight=False)
+
+
 def _explain(row: Row) -> None:
-    assert row.sizing is not None
+    if row.sizing is None:
+        out.print(
+            f"\n{row.engine} computes on a GPU and is given none: hosts.{row.engine}.gpus or gpu_layout gives it one,"
+            f" services.{row.engine}.device: cpu lets it compute without.",
+            highlight=False,
+            markup=False,
+        )
+        return
     out.print(
         f"\n{row.title} ({row.sizing.quantization}, {row.engine}) does not fit:",
         highlight=False,
@@ -220,10 +227,15 @@ def _together(engine: str, together: Together) -> None:
 def _verdict(row: Row) -> Text:
     if row.sizing and row.sizing.unknown:
         return Text("unknown", style="yellow")
+    if row.sizing is None:
+        return Text(row.without, style="dim" if row.fits else "red")
     if row.fits:
         return Text("fits", style="green")
-    fewer = row.sizing and row.sizing.max_users and not row.together
-    return Text("for fewer", style="yellow") if fewer else Text("no", style="red")
+    return Text("for fewer", style="yellow") if _for_fewer(row) else Text("no", style="red")
+
+
+def _for_fewer(row: Row) -> bool:
+    return bool(row.sizing and row.sizing.max_users and not row.together)
 
 
 def _of(asked: int, most: int | None) -> str:

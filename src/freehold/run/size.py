@@ -27,7 +27,7 @@ from freehold.layout.sizing import (
     size,
     size_together,
 )
-from freehold.layout.types import ServedModel
+from freehold.layout.types import AssignedGpu, ServedModel
 from freehold.layout.wiring import own_settings
 from freehold.schema.load import LoadedStack
 from freehold.schema.problems import Problem
@@ -37,32 +37,51 @@ _ENGINES = ("vllm", "ollama")
 CONTEXT = models.CONTEXT
 """Tokens per conversation where nothing else is asked for."""
 
+MOST_GPUS = 16
+"""More are not in one machine."""
+
+CPU, NO_GPU, UNSIZED = "on the CPU", "no GPU", "not sized"
+"""Why an answer has no sizing: the engine computes without a GPU; it is to have one, and the stack gives it none; the stack
+does not say how much memory its GPUs have."""
+
 
 @dataclass(frozen=True)
 class Row:
     """One answer."""
 
+    model: str
+    """The language model by its id."""
     title: str
-    """The language model."""
+    """Its name for people."""
     engine: str
     """The service that serves it, or the engine."""
     sizing: Sizing | None
-    """None where no GPU computes."""
+    """None where ``without`` says why."""
     instead: tuple[str, ...] = ()
     """Language models of the catalogue that would fit, where this one does not."""
+    without: str = ""
+    """Why there is no sizing: :data:`CPU`, :data:`NO_GPU` or :data:`UNSIZED`."""
     together: Together | None = None
     """All that its Ollama holds at once, where that is more than this one."""
 
     @property
     def fits(self) -> bool:
         """Whether it fits, also beside the others of its engine; what a CPU computes is not sized."""
-        alone = self.sizing is None or self.sizing.fits
+        alone = self.sizing.fits if self.sizing else self.without != NO_GPU
         return alone and (self.together is None or self.together.fits)
 
     def as_dict(self) -> dict[str, Any]:
         """The answer as plain data."""
         rest = asdict(self.sizing) if self.sizing else {}
-        rest |= {"title": self.title, "service": self.engine, "fits": self.fits, "instead": self.instead}
+        if self.without:
+            rest["without"] = self.without
+        rest |= {
+            "model": self.model,
+            "title": self.title,
+            "service": self.engine,
+            "fits": self.fits,
+            "instead": self.instead,
+        }
         if self.together:
             rest["together"] = [asdict(gpu) for gpu in self.together.cards]
         return rest
@@ -85,7 +104,7 @@ def of_hardware(
         context: Tokens per conversation; the language model's own longest, at most :data:`CONTEXT`, when left out.
         model: One language model alone.
         engine: ``vllm``, ``sglang`` or ``ollama``; when left out, for one language model all that serve it, else vLLM where
-            it fits there, or Ollama. SGLang is sized as vLLM and only asked by name.
+            it fits there, or Ollama; where neither fits, the one that holds more users. SGLang is sized as vLLM and only asked by name.
         kv_cache: Type of the KV cache.
 
     Raises:
@@ -97,7 +116,10 @@ def of_hardware(
         chosen = _named(model, known)
         rows = [
             Row(
-                chosen.title, name, size(chosen, form, name, cards, _demand(chosen, context, users, kv_cache))
+                chosen.id,
+                chosen.title,
+                name,
+                size(chosen, form, name, cards, _demand(chosen, context, users, kv_cache)),
             )
             for form, quantization in chosen.quantizations.items()
             for name in quantization.engines
@@ -110,19 +132,19 @@ def of_hardware(
                 f"{engine} serves no form of {chosen.title}", remedy="Leave --engine out to see which do."
             )
         if not any(row.fits for row in rows):
-            rows[0] = Row(rows[0].title, rows[0].engine, rows[0].sizing, _instead(known, rows[0], cards))
+            rows[0] = replace(rows[0], instead=_instead(known, rows[0], cards))
         return rows
     rows = []
     for each in known.values():
         able = {name for form in each.quantizations.values() for name in form.engines}
         demand = _demand(each, context, users, kv_cache)
         answers = [
-            Row(each.title, name, best(each, name, cards, demand))
+            Row(each.id, each.title, name, best(each, name, cards, demand))
             for name in ([engine] if engine else _ENGINES)
             if name in able and kv_cache in KV_BYTES[name]
         ]
         if answers:
-            rows.append(next((row for row in answers if row.fits), answers[0]))
+            rows.append(next((row for row in answers if row.fits), max(answers, key=_users)))
     largest = {each.title: each.parameters.total if each.parameters else 0.0 for each in known.values()}
     return sorted(
         rows, key=lambda row: (not row.fits, bool(row.sizing and row.sizing.unknown), -largest[row.title])
@@ -157,8 +179,17 @@ def of_stack_file(loaded: LoadedStack) -> list[Row]:
     cards = {
         name: [card for gpu in given.get(name, ()) if (card := models.card(gpu))] for name in sorted(served)
     }
-    rows = [_served(each, known, cards[each.engine]) for each in found]
+    rows = [
+        _served(each, known, cards[each.engine], _without(settings[each.engine], given.get(each.engine, ())))
+        for each in found
+    ]
     return [replace(row, together=_beside(row, found, known, cards[row.engine])) for row in rows]
+
+
+def _without(settings: Mapping[str, Any], given: Sequence[AssignedGpu]) -> str:
+    if settings.get("device") == "cpu":
+        return CPU
+    return UNSIZED if given else NO_GPU
 
 
 def _beside(
@@ -174,13 +205,15 @@ def _beside(
     return size_together(wanted, cards)
 
 
-def _served(each: ServedModel, known: Mapping[str, LanguageModel], cards: Sequence[Card]) -> Row:
+def _served(
+    each: ServedModel, known: Mapping[str, LanguageModel], cards: Sequence[Card], without: str
+) -> Row:
     if each.sizing is None:
-        return Row(each.title, each.engine, None)
+        return Row(each.id, each.title, each.engine, None, without=without)
     role = str(each.sizing["engine"])
     demand = Demand(each.context, each.users, each.kv_cache)
-    row = Row(each.title, each.engine, size(known[each.id], each.quantization, role, cards, demand))
-    return row if row.fits else Row(row.title, row.engine, row.sizing, _instead(known, row, cards))
+    row = Row(each.id, each.title, each.engine, size(known[each.id], each.quantization, role, cards, demand))
+    return row if row.fits else replace(row, instead=_instead(known, row, cards))
 
 
 def _instead(known: Mapping[str, LanguageModel], row: Row, cards: Sequence[Card]) -> tuple[str, ...]:
@@ -191,6 +224,10 @@ def _instead(known: Mapping[str, LanguageModel], row: Row, cards: Sequence[Card]
     demand = Demand(sizing.context, sizing.users, sizing.kv_cache)
     fitting = alternatives(known, sizing.engine, cards, demand, kind=known[sizing.model].kind)
     return tuple(f"{each.model} ({each.quantization})" for each in fitting[:3])
+
+
+def _users(row: Row) -> int:
+    return (row.sizing.max_users if row.sizing else None) or 0
 
 
 def _demand(model: LanguageModel, context: int | None, users: int, kv_cache: str) -> Demand:
@@ -224,7 +261,7 @@ def _named(name: str, known: Mapping[str, LanguageModel]) -> LanguageModel:
 
 
 def hardware(text: str) -> list[Card]:
-    """GPUs by their names, such as ``2x RTX 4090`` or ``rtx-4090, h100-pcie``.
+    """GPUs by their names, such as ``2x RTX 4090``, ``2 RTX 4090``, ``RTX 4090 x2`` or ``rtx-4090, h100-pcie``.
 
     Where a name fits several (``H100``), the one with the least memory is taken.
 
@@ -233,11 +270,18 @@ def hardware(text: str) -> list[Card]:
     """
     cards: list[Card] = []
     for part in filter(None, (part.strip() for part in re.split(r"[,+]", text))):
-        counted = re.fullmatch(r"(?:(\d{1,2})\s*[x×*]\s*)?(.+)", part, re.IGNORECASE)
-        assert counted is not None
-        gpu = _gpu(counted[2].strip())
+        before = re.fullmatch(r"(\d+)(?:\s*[x×*]\s*|\s+(?=[a-z]))(.+)", part, re.IGNORECASE)
+        after = None if before else re.fullmatch(r"(.+?)\s*[x×*]\s*(\d{1,2})", part, re.IGNORECASE)
+        number, name = before.groups() if before else after.groups()[::-1] if after else ("1", part)
+        if not 1 <= int(number) <= MOST_GPUS:
+            raise BadInputError(
+                f"{number} is no number of GPUs for one engine",
+                where="--hardware",
+                remedy=f"From 1 to {MOST_GPUS}, such as 2x {name.strip()}.",
+            )
+        gpu = _gpu(name.strip())
         card = Card(gpu.title, gpu.memory, compute_capability=gpu.compute_capability, vendor=gpu.vendor)
-        cards += [card] * int(counted[1] or 1)
+        cards += [card] * int(number)
     if not cards:
         raise BadInputError("No GPU is named", where="--hardware", remedy='Such as --hardware "2x RTX 4090".')
     return cards

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +85,33 @@ def test_before_a_purchase(cli: Cli) -> None:
     assert said.code == 0
     assert said.err == ""
     assert "2 x NVIDIA GeForce RTX 4090 of 24564 MiB, 4 conversations at once" in said.out
-    lines = {line.split()[0]: line for line in said.out.splitlines() if line and line[0].isupper()}
-    assert " fits " in lines["Middle"]
-    assert " no " in lines["Huge"]
-    assert " unknown " in lines["Nameless"]
-    assert " ollama " in lines["Only-Ollama"]
+    shown = answers(said.out)
+    assert shown["middle"].startswith("fits ")
+    assert " ollama," in shown["only-ollama"]
+    assert "Do not fit, not even for one: huge." in said.out
+    assert "nameless" not in shown
     assert "Nameless: nothing is computed, since the catalogue lacks: size of the weights." in said.out
+
+
+def answers(out: str) -> dict[str, str]:
+    """The second line of each language model, by its id."""
+    lines = out.splitlines()
+    return {
+        line.split()[0]: below.strip()
+        for line, below in pairwise(lines)
+        if below.startswith("  ") and not line.startswith(" ")
+    }
+
+
+def test_where_nothing_fits_the_engine_that_holds_more_users_is_shown(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forms = {"bf16": hub(40 * GB), "q4_k_m": tag(10 * GB)}
+    large = LanguageModel.model_validate({"id": "large", **entry("large", 20 * GB, forms)})
+    monkeypatch.setattr(models, "load", lambda directory=None: {"large": large})
+    shown = answers(cli("size", "--hardware", "RTX 4090", "--users", "50").out)
+    assert shown["large"].startswith("for fewer")
+    assert " ollama," in shown["large"]
 
 
 def test_what_fits_comes_first_and_the_largest_of_it(cli: Cli) -> None:
@@ -172,6 +194,8 @@ def test_engine_and_kv_cache_are_heard(cli: Cli) -> None:
         (("acme", "--users", "3"), "stands in its stack file"),
         (("--hardware", "RTX 4099"), "Did you mean rtx-4090"),
         (("--hardware", " , "), "No GPU is named"),
+        (("--hardware", "0x RTX 4090"), "0 is no number of GPUs"),
+        (("--hardware", "200x RTX 4090"), "200 is no number of GPUs"),
         (("--hardware", "RTX 4090", "--model", "midle"), "Did you mean middle"),
         (("--hardware", "RTX 4090", "--model", "small", "--engine", "ollama"), "serves no form of Small"),
         (("--hardware", "RTX 4090", "--kv-cache", "fp4"), "fp4"),
@@ -191,6 +215,8 @@ def test_bad_input(cli: Cli, arguments: tuple[str, ...], says: str) -> None:
         ("2x RTX 4090", ["NVIDIA GeForce RTX 4090"] * 2),
         ("rtx-4090", ["NVIDIA GeForce RTX 4090"]),
         ("2 × geforce rtx 3090 24GB", ["NVIDIA GeForce RTX 3090"] * 2),
+        ("2 RTX 4090", ["NVIDIA GeForce RTX 4090"] * 2),
+        ("RTX 4090 x2", ["NVIDIA GeForce RTX 4090"] * 2),
         ("RTX 3090 Ti", ["NVIDIA GeForce RTX 3090 Ti"]),
         ("RTX 3090, h200 + RTX4090", ["NVIDIA GeForce RTX 3090", "NVIDIA H200", "NVIDIA GeForce RTX 4090"]),
     ],
@@ -233,11 +259,17 @@ def test_what_is_too_much_stands_behind_a_line() -> None:
     assert far.index("|") == pytest.approx(len(far) / 10, abs=1)
 
 
-def test_a_narrow_terminal_gets_the_pictures_below(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(out, "_width", 90)
-    said = cli("size", "--hardware", "RTX 4090", "--users", "2", "--model", "middle")
-    assert max(len(line.rstrip()) for line in said.out.splitlines()) <= 90
-    assert any(line.startswith("Middle awq") and "█" in line for line in said.out.splitlines())
+def test_80_columns_hold_everything(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(out, "_width", 80)
+    for asked in (
+        ("--users", "2"),
+        ("--users", "400", "--model", "middle"),
+        ("--users", "2", "--model", "huge"),
+    ):
+        said = cli("size", "--hardware", "RTX 4090", *asked)
+        rows = [line for line in said.out.splitlines() if "█" in line and "weights" not in line]
+        assert rows
+        assert all(line.endswith("of 24.0 GiB") and len(line) <= 80 for line in rows)
 
 
 def client(tmp_path: Path, **changes: Any) -> str:
@@ -265,9 +297,9 @@ def test_a_client_whose_models_fit(cli: Cli, tmp_path: Path) -> None:
     folder = client(tmp_path, models={"middle": {"engine": "vllm"}, "only-ollama": None})
     said = cli("size", folder)
     assert said.code == 0, said.err
-    assert {line.split()[0] for line in said.out.splitlines() if " fits " in line} == {
-        "Middle",
-        "Only-Ollama",
+    assert {name for name, says in answers(said.out).items() if says.startswith("fits ")} == {
+        "middle",
+        "only-ollama",
     }
     rows = json.loads(cli("size", folder, "--json").out)
     assert {(row["model"], row["service"], row["quantization"]) for row in rows} == {
@@ -307,7 +339,17 @@ def test_what_the_cpu_computes_is_not_sized(cli: Cli, tmp_path: Path) -> None:
     )
     said = cli("size", folder)
     assert said.code == 0, said.err
-    assert "on the CPU" in said.out
+    assert answers(said.out) == {"only-ollama": "on the CPU ollama"}
+
+
+def test_an_engine_that_is_given_no_gpu_is_not_said_to_compute_on_the_cpu(cli: Cli, tmp_path: Path) -> None:
+    folder = client(tmp_path, models={"middle": {"engine": "vllm"}}, hosts={})
+    said = cli("size", folder)
+    assert said.code == 3
+    assert answers(said.out)["middle"].startswith("no GPU")
+    assert "hosts.vllm.gpus or gpu_layout gives it one" in " ".join(said.out.split())
+    (row,) = json.loads(cli("size", folder, "--json").out)
+    assert (row["model"], row["fits"], row["without"]) == ("middle", False, "no GPU")
 
 
 def test_ollama_holds_all_of_its_models_at_once(cli: Cli, tmp_path: Path) -> None:
