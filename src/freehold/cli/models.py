@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +25,7 @@ from freehold.cli.mirror import mib
 from freehold.errors import BadInputError, ExitCode
 
 if TYPE_CHECKING:
+    from freehold.run.models import Listed
     from freehold.run.weights import Report
 
 app = typer.Typer(
@@ -65,27 +66,40 @@ def list_(
         if json:
             as_json({"models": [one.as_dict() for one in listed], "problem": problem})
             return
-        table = Table(box=None)
-        for column in ("id", "form", "size", "licence", "served by", "state"):
-            table.add_column(
-                column,
-                no_wrap=column in {"id", "form", "size"},
-                justify="right" if column == "size" else "left",
-            )
-        for one in listed:
-            table.add_row(
-                Text(one.id, style="bold" if one.engines else ""),
-                one.quantization,
-                mib(one.size) if one.size else "unknown",
-                one.licence or "unknown",
-                ", ".join(one.engines),
-                Text(_WORDS.get(one.state, one.state), style=_STATES.get(one.state, "")),
-            )
-        show_table(table)
+        mine = [one for one in listed if one.engines]
+        _table(mine, served=True)
+        if others := [one for one in listed if not one.engines]:
+            if mine:
+                out.print("\nWhat else the catalogue has:\n")
+            # Weights that lie there although nothing uses them have a state worth showing.
+            _table(others, served=any(one.state for one in others))
         if problem:
             err.print(
                 f"The nodes could not be asked what they have: {problem}", highlight=False, markup=False
             )
+
+
+def _table(rows: Sequence[Listed], *, served: bool) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("id", "form", "size", "licence", *(("served by", "state") if served else ())):
+        table.add_column(
+            column,
+            no_wrap=column != "state" and (column != "licence" or not served),
+            min_width=11 if column in {"licence", "state"} else None,
+            justify="right" if column == "size" else "left",
+        )
+    for one in rows:
+        cells = (
+            Text(one.id, style="bold" if one.engines else ""),
+            one.quantization,
+            mib(one.size) if one.size else "unknown",
+            one.licence or "unknown",
+            ", ".join(one.engines),
+            Text(_WORDS.get(one.state, one.state), style=_STATES.get(one.state, "")),
+        )
+        table.add_row(*cells[: len(table.columns)])
+    if rows:
+        show_table(table)
 
 
 @app.command()
