@@ -85,6 +85,7 @@ def summary(console: Console, found: Summary, *, json: bool) -> None:
     lines: list[Text] = []
     for title, address in found.addresses.items():
         lines.append(Text.assemble((f"{title}: ", "bold"), (address, "cyan")))
+    lines += [Text.assemble((f"{name}: ", "bold"), what) for name, what in found.models.items()]
     lines += [Text.assemble(("Log in: ", "bold"), login) for login in found.logins]
     lines += [Text(note) for note in found.notes]
     if found.stand_ins:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from freehold.catalog import services as catalog
 from freehold.catalog import versions
+from freehold.layout import aliases
+from freehold.layout.aliases import Alias
 from freehold.layout.types import Layout
 from freehold.run.proof import Proof
 from freehold.run.stages import Run
@@ -33,6 +36,8 @@ class Summary:
     hosts: list[HostLine]
     addresses: dict[str, str]
     """Address of each application by its title."""
+    models: dict[str, str]
+    """What serves each language model by the name that people choose: engine, form, conversations at once, tokens of each."""
     logins: list[str]
     notes: list[str]
     stand_ins: list[str]
@@ -77,6 +82,7 @@ def summarise(run: Run, proof: Proof | None, *, seconds: float, changing: bool =
             for host in layout.hosts
         ],
         addresses={route.title: f"https://{route.fqdn}" for route in layout.routes},
+        models=models(layout, aliases.load(Path(layout.directory))),
         logins=logins,
         notes=notes,
         stand_ins=_stand_ins(layout),
@@ -87,6 +93,33 @@ def summarise(run: Run, proof: Proof | None, *, seconds: float, changing: bool =
         seconds=seconds,
         api_calls=run.client.api.calls,
     )
+
+
+def models(layout: Layout, led: Mapping[str, Alias]) -> dict[str, str]:
+    """What answers under each name: language model, form, engine, conversations at once, tokens.
+
+    Args:
+        layout: The stack's.
+        led: Names that were promoted elsewhere (``aliases.yml``).
+    """
+    found: dict[str, str] = {}
+    for name in dict.fromkeys(model.name for model in layout.models):
+        same = [model for model in layout.models if model.name == name]
+        if alias := led.get(name):
+            wanted = (alias.engine, alias.model)
+            same = [
+                each
+                for each in layout.models
+                if wanted in ((each.engine, each.id), (each.engine, each.served))
+            ]
+        if same:
+            first, engines = same[0], ", ".join(model.engine for model in same)
+            found[name] = (
+                f"{first.title} ({first.quantization}) on {engines}, {first.users} at once"
+                f"{' on each' if len(same) > 1 else ''}, {first.context} tokens per conversation"
+                f"{'' if first.sizing else ' (not sized)'}{' (promoted)' if alias else ''}"
+            )
+    return found
 
 
 def _stand_ins(layout: Layout) -> list[str]:

@@ -96,6 +96,7 @@ def summary(**changes: object) -> Summary:
         "changes": {"base": 3, "services": 1},
         "hosts": [HostLine("caddy", "10.86.0.110", 1010, "caddy")],
         "addresses": {"Open WebUI": "https://chat.acme.internal"},
+        "models": {"assistant": "Qwen3 8B (awq) on vllm, 5 at once, 16384 tokens per conversation"},
         "logins": ["Open WebUI: admin [freehold secrets show acme]"],
         "stand_ins": ["Qdrant 1+stand-in"],
         "notes": ["Names: let your DNS answer"],
@@ -117,6 +118,7 @@ def test_the_closing_summary_says_what_a_person_needs() -> None:
     for part in (
         "caddy  10.86.0.110  1010  caddy",
         "Open WebUI: https://chat.acme.internal",
+        "assistant: Qwen3 8B (awq) on vllm, 5 at once, 16384 tokens per conversation",
         "Log in: Open WebUI: admin [freehold secrets show acme]",
         "Changes: 3 in base, 1 in services",
         "Proof: 12 checks passed; /runs/x/proof.html",
