@@ -106,12 +106,14 @@ def served(client: Client) -> list[Served]:
         Served(
             name=model["name"],
             engine=engine["name"],
-            served=model["served"],
-            kind=model["kind"],
-            model=ids.get((engine["name"], model["served"]), model["served"]),
+            served=at_engine,
+            kind=model.get("kind", "chat"),
+            model=ids.get((engine["name"], at_engine), at_engine),
         )
         for engine in router(client).variables["litellm_engines"]
-        for model in engine["models"]
+        for model in engine.get("models", ())
+        # A client's own list of engines may leave it out.
+        for at_engine in [model.get("served") or model["name"]]
     ]
 
 

@@ -55,8 +55,9 @@ def leads(layout: Layout, directory: Path) -> dict[str, Target]:
     router = next((service for service in layout.services if service.role == "litellm"), None)
     ids = {(model.engine, model.served): model.id for model in layout.models}
     for engine in router.variables["litellm_engines"] if router else ():
-        for model in engine["models"]:
-            served = ids.get((engine["name"], model["served"]), model["served"])
+        for model in engine.get("models", ()):
+            name = model.get("served") or model["name"]  # a client's own list of engines may leave it out
+            served = ids.get((engine["name"], name), name)
             found.setdefault(model["name"], Target(model=served, engine=engine["name"]))
     for each in layout.models:
         found.setdefault(each.name, Target(model=each.id, engine=each.engine))

@@ -113,3 +113,16 @@ def test_the_check_warns(client: Client, monkeypatch: pytest.MonkeyPatch) -> Non
     findings: list[Any] = list(check._old_models(client))
     assert {finding.status for finding in findings} == {"warning"}
     assert "freehold models try acme" in findings[0].remedy
+
+
+def test_engines_that_the_client_lists_at_the_router_count_by_their_names(tmp_path: Path) -> None:
+    folder = tmp_path / "inventory" / "acme"
+    folder.mkdir(parents=True)
+    engine = "{name: elsewhere, url: http://10.20.0.9/v1, models: [{name: chat-of-others}]}"
+    path = folder / "stack.yml"
+    path.write_text(STACK.replace("  litellm:\n", f"  litellm: {{engines: [{engine}]}}\n"))
+    client = Client.open(path)
+
+    assert served.leads(client.whole_layout, client.directory) == {
+        "chat-of-others": aliases.Target(model="chat-of-others", engine="elsewhere")
+    }
