@@ -255,6 +255,49 @@ def test_a_file_with_another_content_than_is_known_is_refused(place: Place, tiny
     assert "config.json of acme/tiny is not what it should be" in place.refused(model(revision, wrong))
 
 
+def test_what_an_earlier_attempt_left_is_checked_against_what_is_known_now(
+    place: Place, tiny: dict[str, bytes]
+) -> None:
+    old = {**tiny, "config.json": tiny["config.json"] + b"\n"}
+    before, now = (
+        hub_standin.publish(place.hub.folder, name, each) for name, each in (("a/a", old), ("b/b", tiny))
+    )
+
+    def files(repository: str, commit: str, held: Mapping[str, bytes], *absent: str) -> list[dict[str, Any]]:
+        base = f"{place.address}/{repository}/resolve/{commit}"
+        return [
+            {
+                "name": name,
+                "size": len(content),
+                "sha256": hashlib.sha256(content).hexdigest(),
+                "url": f"{base}/{'absent/' if name in absent else ''}{name}",
+            }
+            for name, content in held.items()
+        ]
+
+    place.refused(model(None, *files("a/a", before, old, "model.safetensors"), repository=None))
+    assert list(place.models.glob(".fetch/*/config.json")), "nothing was left of the first attempt"
+
+    (result,) = place.fetch(model(None, *files("b/b", now, tiny), repository=None))["results"]
+    assert Path(result["path"], "config.json").read_bytes() == tiny["config.json"]
+
+
+def test_a_commit_of_the_hub_is_one_because_it_names_a_directory(
+    place: Place, tiny: dict[str, bytes]
+) -> None:
+    commit = hub_standin.publish(place.hub.folder, TINY, tiny)
+    (place.hub.folder / TINY / commit).rename(place.hub.folder / TINY / "..other")
+
+    assert "gives '..other' as the commit of acme/tiny" in place.refused(model(None))
+
+
+def test_a_token_is_not_sent_in_the_clear(place: Place) -> None:
+    (place.folder / "credentials/token").write_text(hub_standin.TOKEN, encoding="utf-8")
+    place.settings["hub"] = "http://hub.acme.invalid"
+
+    assert "would go to http://hub.acme.invalid in the clear" in place.refused(model("a" * 40))
+
+
 def test_a_file_that_changes_on_its_way_is_refused(place: Place, tiny: dict[str, bytes]) -> None:
     revision = hub_standin.publish(place.hub.folder, TINY, tiny)
     information = place.hub.folder / TINY / revision / "config.json"

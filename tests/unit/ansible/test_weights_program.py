@@ -1,0 +1,37 @@
+"""What the program on a host that keeps weights writes as root."""
+
+from __future__ import annotations
+
+import json
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from freehold import resources
+
+
+@pytest.fixture(scope="module")
+def program() -> ModuleType:
+    path = str(resources.templates() / "weights" / "weights.py.j2")
+    spec = spec_from_loader("weights_program", SourceFileLoader("weights_program", path))
+    assert spec
+    assert spec.loader
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_root_follows_no_link_of_the_fetching_user(program: ModuleType, tmp_path: Path) -> None:
+    target = tmp_path / "root.conf"
+    target.write_text("root's own")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".request.json.new").symlink_to(target)
+
+    program.write(tmp_path / "run" / "request.json", {"id": "1"})
+
+    assert target.read_text() == "root's own"
+    assert not (tmp_path / "run" / "request.json").is_symlink()
+    assert json.loads((tmp_path / "run" / "request.json").read_text()) == {"id": "1"}
