@@ -22,6 +22,8 @@ from freehold.pyinfra.system import APT, fail
 _INSTALLATION = 2400
 """Seconds for fetching 400 MB, and for building modules for one kernel."""
 _LOG = "/var/log/nvidia-installer.log"
+_WORK = f"{CACHE}/work"
+"""Where installers unpack themselves: on the disk, and in a directory of root's alone, for what lies there is run as root."""
 
 NODE_OPTIONS = "--silent --dkms --no-x-check --no-install-compat32-libs --no-rebuild-initramfs --allow-installation-with-running-driver"
 """On a node. A driver that runs stays loaded until the node is rebooted; what the installer would ask is answered by what was
@@ -122,6 +124,17 @@ def _fetch(release: Release, path: str) -> HiddenValue:
     """The program that fetches a file, shown by what it fetches."""
     command = shlex.join(["python3", "-c", _FETCH, release.url, release.sha256, path])
     return HiddenValue(command, f"fetch {release.url} ({release.sha256}) to {path}")
+
+
+def _check(release: Release, path: str) -> str:
+    """Fails unless a file that was fetched in an earlier run is still what the lock names; the next run fetches it again then."""
+    line = shlex.quote(f"{release.sha256}  {path}")
+    return f"{{ echo {line} | sha256sum -c - > {_LOG} 2>&1 || {{ rm -f {path}.json; false; }}; }}"
+
+
+def _run(path: str) -> str:
+    """Runs an installer, which unpacks itself into a directory with a name that can be foretold."""
+    return f"rm -rf {_WORK} && mkdir -m 700 {_WORK} && TMPDIR={_WORK} sh {path}"
 
 
 @operation()
@@ -227,7 +240,7 @@ def installed(release: Release, replace: bool) -> Iterator[StringCommand]:
     path = f"{CACHE}/{release.file}"
     yield StringCommand(
         f"mkdir -p /var/lib/freehold && echo {release.version} > {UNFINISHED} &&"
-        f" if TMPDIR=/var/tmp sh {path} {NODE_OPTIONS} --tmpdir=/var/tmp >&2;"
+        f" if {_check(release, path)} && {_run(path)} {NODE_OPTIONS} --tmpdir={_WORK} >&2;"
         f" then rm -f {UNFINISHED} && mkdir -p {PENDING} && : > {PENDING}/verify;"
         f" else tail -n 25 {_LOG} >&2; exit 1; fi",
         _timeout=_INSTALLATION,
@@ -297,12 +310,12 @@ def user_space(release: Release, handler: str) -> Iterator[StringCommand]:
     ):
         host.noop(f"the user space is that of the driver {release.version}")
         return
-    path = f"/var/tmp/{release.file}"  # noqa: S108 - root's own in a container; /tmp is memory on Debian 13
+    path = f"{CACHE}/{release.file}"  # whose directory nobody but root writes to: it is run as root
     purge = f"{APT} purge -y {shlex.join(foreign)} &&" if foreign else ""
     yield StringCommand(
-        f"mkdir -p {PENDING} && : > {PENDING}/{handler} && rm -f {MARKER} && {purge}",
+        f"mkdir -p {PENDING} && : > {PENDING}/{handler} && rm -f {MARKER} && {purge} mkdir -p -m 755 {CACHE} &&",
         _fetch(release, path),
-        f"&& if TMPDIR=/var/tmp sh {path} {GUEST_OPTIONS} --tmpdir=/var/tmp >&2; then"
+        f"&& if {_run(path)} {GUEST_OPTIONS} --tmpdir={_WORK} >&2; then"
         f" find {LIBRARIES} -maxdepth 1 -name 'libcuda.so.*.*' ! -name libcuda.so.{release.version} -delete;"
         f" rm -f {path}; echo {release.version} > {MARKER};"
         f" else tail -n 25 {_LOG} >&2; exit 1; fi",

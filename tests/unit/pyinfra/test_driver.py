@@ -175,8 +175,38 @@ def test_a_container_gets_user_space_and_never_a_module(commands: Commands) -> N
         assert option in shown
     assert " --dkms" not in shown
     # the note of the version is gone before anything changes, and back when all is done
-    assert shown.index(f"rm -f {MARKER}") < shown.index("sh /var/tmp") < shown.index(f"> {MARKER}; else")
+    assert shown.index(f"rm -f {MARKER}") < shown.index(f"sh {CACHE}") < shown.index(f"> {MARKER}; else")
     assert shown.index("pending/gpu") < shown.index(f"rm -f {MARKER}")
+
+
+def test_what_is_run_as_root_lies_where_root_alone_writes(commands: Commands) -> None:
+    guest = commands(driver.user_space, {GUEST: []}, release=RELEASE, handler="gpu")
+    bare = commands(driver.installed, {LOOK: ["running\t6.17.2-1-pve"]}, release=RELEASE, replace=False)
+
+    for (shown,) in (guest, bare):
+        assert "/tmp" not in shown
+        assert "mkdir -m 700 " in shown
+        assert shown.index("mkdir -m 700 ") < shown.index(f"TMPDIR={CACHE}/work sh {CACHE}/{RELEASE.file}")
+
+
+def test_a_file_of_the_cache_is_checked_before_it_is_run(
+    commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "_LOG", str(tmp_path / "log"))
+    path, note = tmp_path / "one.run", tmp_path / "one.run.json"
+    path.write_bytes(b"the installer")
+    note.touch()
+    release = RELEASE.model_copy(update={"sha256": hashlib.sha256(b"the installer").hexdigest()})
+    check = ["sh", "-c", driver._check(release, str(path))]
+
+    assert subprocess.run(check).returncode == 0
+    path.write_bytes(b"another program")
+    assert subprocess.run(check).returncode == 1
+    assert "FAILED" in (tmp_path / "log").read_text()
+    assert not note.exists(), "the next run would not fetch it again"
+
+    (install,) = commands(driver.installed, {LOOK: ["running\t6.17.2-1-pve"]}, release=RELEASE, replace=False)
+    assert install.index("sha256sum -c") < install.index(f"sh {CACHE}")
 
 
 def test_packages_of_another_driver_are_purged_first(commands: Commands) -> None:
@@ -184,7 +214,7 @@ def test_packages_of_another_driver_are_purged_first(commands: Commands) -> None
 
     (shown,) = commands(driver.user_space, there, release=RELEASE, handler="gpu")
 
-    assert shown.index("purge -y libcuda1 nvidia-smi") < shown.index("sh /var/tmp")
+    assert shown.index("purge -y libcuda1 nvidia-smi") < shown.index(f"sh {CACHE}")
 
 
 def test_only_what_is_installed_counts_as_a_package_of_a_driver(tmp_path: Path) -> None:
