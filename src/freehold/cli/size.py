@@ -197,8 +197,7 @@ def _row(row: Row) -> None:
 def _explain(row: Row) -> None:
     if row.sizing is None:
         out.print(
-            f"\n{row.engine} computes on a GPU and is given none: hosts.{row.engine}.gpus or gpu_layout gives it one,"
-            f" services.{row.engine}.device: cpu lets it compute without.",
+            f"\n{row.engine} computes on a GPU and is given none: hosts.{row.engine}.gpus or gpu_layout gives it one.",
             highlight=False,
             markup=False,
         )

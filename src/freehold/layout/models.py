@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 
 from freehold.catalog import gpus as cards
 from freehold.catalog.models import LanguageModel, Quantization
@@ -17,6 +17,9 @@ from freehold.schema.stack import ModelUse, Stack
 
 CONTEXT = 16384
 """Tokens of a conversation where the stack names none: some forty pages of text."""
+
+KV_CACHES = get_args(ModelUse.model_fields["kv_cache"].annotation)
+"""What a stack may say of the precision of conversations."""
 
 MODELS = "/models"
 """Where engines find the weights of their node."""
@@ -81,7 +84,8 @@ def _engines(
             problems.append(Problem(key, reason, found=name, allowed=allowed))
     if not use.engines and len(candidates) != 1:
         found = f"{len(candidates)} engines" if candidates else "no engine of the services"
-        problems.append(Problem(key, f"is missing: {found} can serve {model.title}", allowed=allowed))
+        form = f" as {use.quantization}" if use.quantization in forms else ""
+        problems.append(Problem(key, f"is missing: {found} can serve {model.title}{form}", allowed=allowed))
         return []
     return [candidates[name] for name in use.engines or candidates if name in candidates]
 
@@ -104,6 +108,16 @@ def _served(
                 found=use.quantization,
                 nearest=nearest(use.quantization, forms),
                 allowed=", ".join(forms),
+            )
+        )
+        return None
+    if use.kv_cache not in sizing.KV_BYTES[seat.role]:
+        problems.append(
+            Problem(
+                (*key, "kv_cache"),
+                f"{seat.meta.title} has no such precision",
+                found=use.kv_cache,
+                allowed=", ".join(name for name in KV_CACHES if name in sizing.KV_BYTES[seat.role]),
             )
         )
         return None

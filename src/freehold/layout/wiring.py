@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from freehold.catalog.services import ServiceMeta
+from freehold.catalog.services import ServiceMeta, argument_specs
 from freehold.catalog.versions import Artifact, UnknownArtifactError, mirrored
 from freehold.layout import aliases, settings, variables
 from freehold.layout.aliases import Alias
@@ -16,10 +16,11 @@ from freehold.schema.stack import Stack
 
 
 def own_settings(stack: Stack, seat: Seat, given: Mapping[str, Sequence[AssignedGpu]]) -> dict[str, Any]:
-    """What the client sets for a service. With a layout of GPUs, an engine that gets none computes without."""
+    """What the client sets for a service. With a layout of GPUs, an engine that gets none computes without, if it can."""
     settings = stack.services.get(seat.name) or {}
     without = seat.meta.engine and stack.gpu_layout and not given.get(seat.name)
-    return {"device": "cpu", **settings} if without else dict(settings)
+    can = without and f"{seat.role}_device" in argument_specs(seat.role)
+    return {"device": "cpu", **settings} if can else dict(settings)
 
 
 class Wiring:

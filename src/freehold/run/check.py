@@ -115,17 +115,20 @@ def _hosts(layout: Layout) -> str:
 
 
 def _engines(layout: Layout) -> Iterator[Finding]:
-    """Services that compute on a GPU by their option ``device``, and have none."""
+    """Services that compute on a GPU, by their option ``device`` or as engines without such an option, and have none."""
+    known = catalog.load()
     for service in layout.services:
         key = f"{service.role.replace('-', '_')}_device"
-        default = catalog.argument_specs(service.role).get(key, {}).get("default")
+        option = catalog.argument_specs(service.role).get(key)
+        default = option.get("default") if option else "cuda" if known[service.role].engine else None
         if service.variables.get(key, default) == "cuda" and not layout.host(service.host).devices:
+            otherwise = f"let it compute without one (services.{service.name}.device: cpu)"
             yield Finding(
                 f"GPU for {service.name}",
                 "problem",
                 f"{service.title} computes on a GPU, and the host {service.host} is given none",
                 f"List the node's GPUs (nodes.<name>.gpus) and give one to the host (hosts.{service.host}.gpus: [0]), "
-                f"or let it compute without one (services.{service.name}.device: cpu).",
+                f"or {otherwise if option else 'leave the service out'}.",
             )
 
 

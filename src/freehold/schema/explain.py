@@ -18,6 +18,8 @@ _WORDS = {
     "int_type": "must be a whole number",
     "int_parsing": "must be a whole number",
     "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
     "bool_type": "must be true or false",
     "bool_parsing": "must be true or false",
     "dict_type": "must hold keys and values",
@@ -44,6 +46,8 @@ def explain(error: ValidationError, data: Any) -> list[Problem]:
     problems: dict[KeyPath, Problem] = {}
     for detail in error.errors(include_url=False):
         path = _path(detail["loc"], data, missing=detail["type"] == "missing")
+        if _of_another_type(detail, path, data):
+            continue
         problem = _problem(detail, path, data, schema)
         if path in problems and problem.message not in problems[path].message:
             problem = replace(
@@ -59,12 +63,19 @@ def _problem(detail: ErrorDetails, path: KeyPath, data: Any, schema: dict[str, A
         about = subschema(schema, path).get("description", "")
         return Problem(path, "is missing", allowed=_sentence(about))
     if kind == "extra_forbidden":
-        known = sorted(subschema(schema, path[:-1]).get("properties", {}))
+        known = sorted(subschema(schema, path[:-1], holds=True).get("properties", {}))
         return Problem(path, "unknown key", nearest=nearest(path[-1], known), allowed=", ".join(known))
     if "[key]" in detail["loc"]:
-        return Problem(path, "is not a name", allowed=_NAME)
+        ids = path[:1] == ("models",)
+        return Problem(
+            path,
+            "is not an id of a language model" if ids else "is not a name",
+            allowed=_ID if ids else _NAME,
+        )
     found = _at(data, path)
     message = _WORDS.get(kind, detail["msg"].removeprefix("Value error, "))
+    if kind == "value_error" and isinstance(found, Mapping):
+        return Problem(path, message)
     allowed = _allowed(subschema(schema, path))
     suggestion = nearest(found, allowed.split(", ")) if kind == "literal_error" else ""
     if kind == "ip_v4_network" and isinstance(found, str):
@@ -73,6 +84,13 @@ def _problem(detail: ErrorDetails, path: KeyPath, data: Any, schema: dict[str, A
 
 
 _NAME = "lower-case letters, digits and hyphens, 2 to 32 characters, a letter first and no hyphen last"
+_ID = "lower-case letters, digits, dots and hyphens, such as qwen3-8b: `freehold models list`, not the name at the hub"
+
+
+def _of_another_type(detail: ErrorDetails, path: KeyPath, data: Any) -> bool:
+    """Whether it says of keys and values that they are no text or number, where keys and values may stand as well."""
+    simple = detail["type"] in {"string_type", "int_type"}
+    return simple and isinstance(_at(data, path), Mapping) and detail["loc"][-1] in {"str", "int"}
 
 
 def _path(location: tuple[str | int, ...], data: Any, *, missing: bool) -> KeyPath:
@@ -84,7 +102,7 @@ def _path(location: tuple[str | int, ...], data: Any, *, missing: bool) -> KeyPa
         if not inside:
             if missing and part == location[-1]:
                 path.append(part)
-            break
+            continue
         path.append(part)
         data = data[part]
     return tuple(path)
@@ -103,10 +121,16 @@ def _network(text: str) -> str:
         return ""
 
 
-def subschema(schema: dict[str, Any], path: KeyPath) -> dict[str, Any]:
-    """The part of a JSON schema that describes the value at a path; empty where nothing does."""
+def subschema(schema: dict[str, Any], path: KeyPath, *, holds: bool = False) -> dict[str, Any]:
+    """The part of a JSON schema that describes the value at a path; empty where nothing does.
+
+    Args:
+        schema: The whole.
+        path: Place of the value.
+        holds: Whether the value holds keys and values, where it may be something else as well.
+    """
     here = _resolved(schema, schema)
-    for part in path:
+    for number, part in enumerate(path, start=1):
         if isinstance(part, int):
             here = here.get("items", {})
         else:
@@ -114,13 +138,16 @@ def subschema(schema: dict[str, Any], path: KeyPath) -> dict[str, Any]:
             fallback = open_values if isinstance(open_values, dict) else {}
             patterns = [*here.get("patternProperties", {}).values(), fallback]
             here = here.get("properties", {}).get(part) or patterns[0]
-        here = _resolved(here, schema)
+        here = _resolved(here, schema, holds=holds or number < len(path))
     return here
 
 
-def _resolved(here: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+def _resolved(here: dict[str, Any], schema: dict[str, Any], *, holds: bool = False) -> dict[str, Any]:
     own: dict[str, Any] = {key: value for key, value in here.items() if key not in {"$ref", "anyOf"}}
-    for choice in [here, *here.get("anyOf", [])]:
+    choices = [here, *here.get("anyOf", [])]
+    if holds:  # only what holds keys and values has something below it
+        choices.sort(key=lambda choice: "$ref" not in choice)
+    for choice in choices:
         if "$ref" in choice:
             return {**schema["$defs"][choice["$ref"].rsplit("/", 1)[-1]], **own}
         if choice is not here and choice.get("type") != "null":

@@ -36,6 +36,16 @@ def _one_line(path: Path) -> Path:
 
 LinePath = Annotated[Path, AfterValidator(_one_line)]
 
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError("must be an absolute path, such as /var/lib/freehold/weights")
+    return path
+
+
+NodePath = Annotated[LinePath, AfterValidator(_absolute)]
+"""A path on a node, where nothing is relative to anything."""
+
 Mail = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")]
 
 
@@ -143,8 +153,16 @@ class Node(Part):
     driver: Literal["managed", "administrator"] | None = None
     """Who installs the NVIDIA driver: Freehold (``managed``, at the version of ``versions.yml``), or the node's
     administrator. Freehold when left out, where the node has NVIDIA GPUs and SSH."""
-    weights: LinePath = Path("/var/lib/freehold/weights")
+    weights: NodePath = Path("/var/lib/freehold/weights")
     """Directory of the node for weights of language models; each client has a folder of its own in it."""
+
+    @model_validator(mode="after")
+    def _reached(self) -> Self:
+        if self.driver == "managed" and not self.address:
+            raise ValueError(
+                "driver: managed needs address and host_key: Freehold installs the driver over SSH"
+            )
+        return self
 
 
 class Network(Part):
@@ -251,7 +269,7 @@ class Use(Part):
     users: Annotated[int, Field(gt=0)] | None = None
     """People who use it; the number of ``users`` when left out."""
     region: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] = "EU"
-    """Where the client is: a country (ISO 3166-1 alpha-2), or ``EU``."""
+    """Where the client is: a country by its two capital letters (ISO 3166-1 alpha-2), such as ``DE``, or ``EU``."""
     commercial: bool = True
     """Whether it serves a business."""
     customers: bool = False

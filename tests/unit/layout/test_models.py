@@ -173,6 +173,11 @@ def test_without_the_memory_of_the_gpu_nothing_is_sized(problem: Callable[..., s
         ({"acme-8bb": None}, 'unknown language model; did you mean "acme-8b"?'),
         ({"acme-8b": {"engine": "sglang"}}, "is not among the services"),
         ({"acme-q4": None}, "no engine of the services can serve Acme small"),
+        ({"acme-q4": {"quantization": "q4"}}, "can serve Acme small as q4 (allowed: one of ollama"),
+        (
+            {"acme-8b": {"kv_cache": "q8_0"}},
+            'kv_cache: vLLM has no such precision, found "q8_0" (allowed: auto, fp8)',
+        ),
         ({"acme-8b": {"quantization": "awq"}}, "the catalogue has no such form of it for vLLM"),
         ({"acme-8b": {"context": 50000}}, "is more than Acme 8B can, found 50000 (allowed: at most 40960)"),
         ({"acme-8b": {"users": 1}, "acme-70b": {"unsized": True}}, "does not fit"),
@@ -260,6 +265,11 @@ def test_layouts_of_gpus(lay: Lay, layout: str, services: list[str], given: dict
     assert {name: len(made.host(name).gpus) for name in services} == given
     for name, count in given.items():
         assert made.service(name).variables.get(f"{name}_device") == (None if count else "cpu")
+
+
+def test_an_engine_that_cannot_compute_without_a_gpu_is_not_told_to(lay: Lay) -> None:
+    made = lay(gpu_layout="cpu", services={"sglang": None}, hosts={})
+    assert "sglang_device" not in made.service("sglang").variables
 
 
 def test_ollama_only_is_alone(problem: Callable[..., str]) -> None:

@@ -92,6 +92,9 @@ def test_an_engine_without_its_gpu_is_seen_before_anything_is_made(look: Look) -
     assert (finding.about, finding.status) == ("GPU for vllm", "problem")
     assert "hosts.vllm.gpus: [0]" in finding.remedy
     assert look(services={"vllm": {"device": "cpu"}}) == []
+    (finding,) = look(services={"sglang": None}, gpu_layout="cpu")
+    assert finding.about == "GPU for sglang"
+    assert finding.remedy.endswith("or leave the service out.")
 
 
 def test_what_a_licence_leaves_to_a_person_is_a_warning(look: Look) -> None:

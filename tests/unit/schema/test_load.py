@@ -130,6 +130,48 @@ system:
     ]
 
 
+SHARE = "(allowed: more than 0 and at most 1)"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "hosts: {vllm: {gpus: [{gpu: 0, share: 60}]}}",
+            f"hosts.vllm.gpus[0].share: is too large, found 60 {SHARE}",
+        ),
+        (
+            "hosts: {vllm: {gpus: [{gpu: 0, share: 60%}]}}",
+            f'gpus[0].share: must be a number, found "60%" {SHARE}',
+        ),
+        ("hosts: {vllm: {gpus: [{gpu: 0, shar: 0.5}]}}", 'gpus[0].shar: unknown key; did you mean "share"?'),
+        (
+            "hosts: {vllm: {gpus: [{share: 0.5}]}}",
+            "hosts.vllm.gpus[0].gpu: is missing (allowed: The GPU: position",
+        ),
+        (
+            "models: {Qwen/Qwen3-8B: }",
+            "models.Qwen/Qwen3-8B: is not an id of a language model (allowed: lower-case",
+        ),
+        (
+            "nodes: {pve: {weights: here}}",
+            "nodes.pve.weights: must be an absolute path, such as /var/lib/freehold",
+        ),
+        (
+            "nodes: {pve: {driver: managed}}",
+            "nodes.pve: driver: managed needs address and host_key: Freehold",
+        ),
+        (
+            "use: {region: de}",
+            'found "de" (allowed: Where the client is: a country by its two capital letters',
+        ),
+    ],
+)
+def test_what_is_said_of_gpus_and_language_models(inventory: Path, text: str, expected: str) -> None:
+    (found,) = problems(inventory, SMALLEST + text + "\n")
+    assert expected in found
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
