@@ -297,6 +297,23 @@ def test_an_environment_that_could_not_be_made_is_made_anew(
         assert caught.value.answer == "no such package"
 
 
+def test_questions_go_to_the_engine_past_every_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in of the environment's Python, which tells what it was given."""
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.acme.invalid")
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nenv > {tmp_path}/environment\necho '[]'\n")
+    python.chmod(0o755)
+
+    evaluation.run(
+        python, [case()], url="http://127.0.0.1:9/v1", key="sk-x", model="m", log_dir=tmp_path / "log"
+    )
+
+    told = (tmp_path / "environment").read_text().splitlines()
+    assert not [line for line in told if line.startswith("HTTP_PROXY=")]
+    # a file .env that sets one is not read (python-dotenv), and were it read, nothing would go there (httpx)
+    assert {"PYTHON_DOTENV_DISABLED=1", "NO_PROXY=*"} <= set(told)
+
+
 def test_the_example_is_plain_yaml_that_people_can_read() -> None:
     for path in sorted((EXAMPLE / "cases").glob("*.yml")):
         assert path.read_text(encoding="utf-8").startswith("# ")

@@ -29,6 +29,9 @@ _INSTALLING = 1200
 _ANSWER = 600
 """Seconds that one answer may take before it counts as none."""
 _READY = ".complete"
+_ALONE = {"PYTHON_DOTENV_DISABLED": "1", "NO_PROXY": "*"}
+"""Inspect reads a file ``.env`` of the working directory or above it. A proxy that stands there, as in many a company's, would be
+shown the key and the questions."""
 
 
 class EvaluationError(FreeholdError):
@@ -140,7 +143,7 @@ def run(
             text=True,
             check=False,
             timeout=limit,
-            env=_environment(),
+            env=_environment() | _ALONE,
         )
     except subprocess.TimeoutExpired as error:
         raise EvaluationError(
