@@ -20,7 +20,7 @@ class ExitCode(IntEnum):
     BAD_INPUT = 2
     """The input is wrong; nothing was touched."""
     PENDING = 3
-    """Changes are pending (``plan --detailed-exitcode``)."""
+    """Something is pending: changes (``plan --detailed-exitcode``), or language models that fit nowhere (``size``)."""
 
 
 class FreeholdError(Exception):

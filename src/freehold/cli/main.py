@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from typing import Annotated
@@ -22,7 +23,7 @@ from freehold.errors import ExitCode, FreeholdError
 app = typer.Typer(
     name="freehold",
     help="Own your AI: a Proxmox VE server with GPUs becomes a private AI stack, from one file per client.",
-    epilog="Exit codes: 0 done or nothing to do, 1 failed, 2 bad input (nothing was touched), 3 changes pending.",
+    epilog="Exit codes: 0 done or nothing to do, 1 failed, 2 bad input (nothing was touched), 3 something is pending.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -53,6 +54,19 @@ app.add_typer(models, name="models", rich_help_panel=DAILY)
 app.add_typer(mirror, name="mirror", rich_help_panel=DAILY)
 app.add_typer(versions, name="versions", rich_help_panel=LOOK)
 app.add_typer(lab, name="lab", rich_help_panel="Develop")
+
+
+def _flowing(group: typer.Typer) -> None:
+    """Make paragraphs of the commands' docstrings, whose lines Typer would keep: the terminal breaks them."""
+    for command in group.registered_commands:
+        text = command.help or inspect.getdoc(command.callback) or ""
+        command.help = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+    for part in group.registered_groups:
+        if part.typer_instance:
+            _flowing(part.typer_instance)
+
+
+_flowing(app)
 
 
 def _version(wanted: bool) -> None:

@@ -192,7 +192,18 @@ def promote(
 
 
 def back(
-    client: ClientArgument, name: AsOption = None, json: JsonOption = False, debug: DebugOption = False
+    client: ClientArgument,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="NAME",
+            help="The name; the only one that was promoted when left out.",
+            show_default=False,
+        ),
+    ] = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
 ) -> None:
     """Let a name lead where it led before the last promotion; end a trial with --instead that was cut off.
 

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -210,3 +211,13 @@ def test_output_that_nobody_reads_ends_the_command_quietly() -> None:
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_help_is_broken_by_the_terminal_and_not_by_the_source(cli: Cli) -> None:
+    for command in (("models", "fetch"), ("driver", "upgrade"), ("up",)):
+        lines = [line.strip() for line in cli(*command, "--help").out.splitlines()]
+        start = next(number for number, line in enumerate(lines) if line.startswith("Usage:")) + 2
+        text = lines[start : next(number for number, line in enumerate(lines) if line.startswith("╭"))]
+        for line, following in pairwise(text):
+            if line and following:
+                assert len(line) + 1 + len(following.split()[0]) > 74, (command, line)
