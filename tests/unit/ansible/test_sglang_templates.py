@@ -81,6 +81,19 @@ def test_weights_are_safetensors_and_bring_no_code() -> None:
     assert "trust-remote-code" not in text() + unit()
 
 
+def test_no_option_lets_callers_or_weights_that_are_not_pinned_bring_code() -> None:
+    """``enable_custom_logit_processor`` unpickles what a caller sends (``srt/sampling/custom_logit_processor.py``)."""
+    given = yaml.safe_load((resources.roles() / "sglang/vars/main.yml").read_text(encoding="utf-8"))
+
+    assert {
+        "enable-custom-logit-processor",
+        "forward-hooks",
+        "speculative-draft-model-path",
+        "trust-remote-code",
+        "uno-lora-path",
+    } <= set(given["sglang__reserved"])
+
+
 def test_nothing_is_fetched_or_told() -> None:
     settings = set(" ".join(re.findall(r"^Environment=(.*)$", unit(), re.MULTILINE)).split())
 
