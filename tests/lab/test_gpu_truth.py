@@ -23,7 +23,7 @@ pytestmark = pytest.mark.lab
 CLIENT = "truth"
 VMID = 4365  # 4300 and the place of Ollama
 OWN, OTHER = (f"GPU-00000000-0000-4000-8000-00000000000{n}" for n in (1, 0))
-CLAIMS = "/run/freehold-lab-gpu-processes"
+CLAIMS = "/run/freehold-lab-gpu-processes.d/truth"
 
 
 def node(command: str) -> str:
@@ -85,7 +85,7 @@ def claim(card: str, memory: int, vmid: int = VMID) -> None:
         "systemd-run --quiet --unit=truth-claim sleep 900; p=$(systemctl show -P MainPID truth-claim);"
         f" for h in unified pids systemd; do mkdir -p /sys/fs/cgroup/$h/{path} &&"
         f" echo $p > /sys/fs/cgroup/$h/{path}/cgroup.procs; done 2>/dev/null;"
-        f" grep -q :/{path} /proc/$p/cgroup && echo {card} $p {memory} > {CLAIMS}"
+        f" grep -q :/{path} /proc/$p/cgroup && mkdir -p $(dirname {CLAIMS}) && echo {card} $p {memory} > {CLAIMS}"
     )
 
 

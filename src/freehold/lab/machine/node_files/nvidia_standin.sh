@@ -5,8 +5,11 @@
 # Which GPUs there are stands in a table, see gpus_standin.sh.
 set -eu
 table=/opt/freehold-lab/gpus
-# Who computes on them, for tests: UUID, PID and MiB on each line. Nobody does where the file is missing.
+# Who computes on them, for tests: UUID, PID and MiB on each line of this file and of those in the folder beside it, so that
+# several tests can claim at the same time. Nobody does where they are missing.
 processes=/run/freehold-lab-gpu-processes
+
+claims() { cat "$processes" "$processes".d/* 2> /dev/null || true; }
 
 make_node() { # PATH [DEVICE]
     [ -c "$1" ] && return 0
@@ -25,7 +28,7 @@ by_address() { grep -v '^#' "$table" | sort -k 2b,2b; }
 name='function name(  word, n) { word = $8; for (n = 9; n <= NF; n++) word = word " " $n; return word }'
 
 query() { # FIELDS: idle for ever, since nothing computes on them; memory in use is what is claimed for tests
-    by_address | awk -v processes="$processes" -v fields="$1" -v driver="$(cat /opt/freehold-lab/driver)" "$name"'
+    by_address | awk -v claims="$(claims | tr '\n' ';')" -v fields="$1" -v driver="$(cat /opt/freehold-lab/driver)" "$name"'
         BEGIN {
             many = split(fields, field, ",")
             value["driver_version"] = driver; value["utilization.gpu"] = 0
@@ -34,8 +37,8 @@ query() { # FIELDS: idle for ever, since nothing computes on them; memory in use
         {
             value["index"] = NR - 1; value["pci.bus_id"] = "0000" toupper($2); value["uuid"] = $3; value["memory.total"] = $6
             value["memory.used"] = 1
-            while ((getline line < processes) > 0) { split(line, claim, " "); if (claim[1] == $3) value["memory.used"] += claim[3] }
-            close(processes)
+            lines = split(claims, line, ";")
+            for (n = 1; n <= lines; n++) { split(line[n], claim, " "); if (claim[1] == $3) value["memory.used"] += claim[3] }
             value["memory.free"] = $6 - value["memory.used"]; value["name"] = name(); out = ""
             for (n = 1; n <= many; n++) {
                 if (!(field[n] in value)) { printf "Field \"%s\" is not a valid field to query.\n\n", field[n]; exit 2 }
@@ -82,7 +85,7 @@ case "$(basename "$0")" in
                    query "$fields" | sed 's/$/ MiB/'
                elif [ $# -eq 2 ] && [ "$format" = csv ] && [ "$apps" = gpu_uuid,pid,used_memory ]; then
                    echo "gpu_uuid, pid, used_gpu_memory [MiB]"
-                   [ ! -e "$processes" ] || awk '{ print $1 ", " $2 ", " $3 " MiB" }' "$processes"
+                   claims | awk '{ print $1 ", " $2 ", " $3 " MiB" }'
                else
                    echo "freehold lab: stand-in of nvidia-smi; it knows -L, --query-gpu=... --format=csv,noheader,nounits and what the truth test asks" >&2
                    exit 1
