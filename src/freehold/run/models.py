@@ -10,6 +10,7 @@ from typing import Any
 from freehold.catalog import models as catalog
 from freehold.catalog.models import LanguageModel, Quantization
 from freehold.errors import BadInputError, FreeholdError
+from freehold.layout import trial
 from freehold.layout.models import path_of
 from freehold.layout.types import ServedModel, ServicePlacement
 from freehold.run.context import Client
@@ -259,9 +260,15 @@ def removable(client: Client, name: str | None) -> list[dict[str, Any]]:
 
     Raises:
         NoWeightsError: No node keeps weights.
-        BadInputError: No node has this language model, or the stack uses it.
+        BadInputError: No node has this language model, the stack uses it, or another one is being tried.
         UnreachableError: A host does not answer.
     """
+    if running := trial.load(client.directory):
+        raise BadInputError(
+            f"While {running.model} is tried, {running.instead} looks unused, and has to come back",
+            where=str(client.directory / trial.FILE),
+            remedy=f"Wait, or end it: freehold models back {client.stack.client}",
+        )
     used = {model.path: model for model in client.whole_layout.models if model.path}
     unlocked = {path.rpartition("/")[0]: model for path, model in used.items() if path.endswith("/unlocked")}
     found, kept = [], []

@@ -11,7 +11,7 @@ import yaml
 
 from freehold import ssh
 from freehold.catalog import models as catalog
-from freehold.catalog.models import LockedForm
+from freehold.catalog.models import LockedForm, Quantization
 from freehold.catalog.services import argument_specs
 from freehold.errors import FreeholdError
 from freehold.run.context import Client
@@ -129,6 +129,9 @@ def write(directory: Path, learned: Mapping[tuple[str, str], LockedForm]) -> lis
     """Lay what was learned over a client's lock, as a whole and in order; the ids whose entry changed.
 
     What the catalogue and the client's own entries know anyhow is not written.
+
+    Raises:
+        FreeholdError: A checksum is another one than is known of the same revision.
     """
     below = catalog.load(directory)
     own = {name: dict(forms) for name, forms in catalog.load_lock(directory).items()}
@@ -139,6 +142,7 @@ def write(directory: Path, learned: Mapping[tuple[str, str], LockedForm]) -> lis
             continue
         if catalog.locked(entry, {form: value}) == entry or own.get(name, {}).get(form) == value:
             continue
+        _refuse_others(name, entry.quantizations[form], value)
         own.setdefault(name, {})[form] = value
         changed.append(name)
     if changed:
@@ -153,3 +157,18 @@ def write(directory: Path, learned: Mapping[tuple[str, str], LockedForm]) -> lis
         write_private(path, (_HEAD + yaml.safe_dump(document, sort_keys=False, width=1000)).encode())
         path.chmod(0o644)
     return sorted(set(changed))
+
+
+def _refuse_others(name: str, known: Quantization, value: LockedForm) -> None:
+    """A checksum that is known stays: the host of the weights must not change what is held against it."""
+    if value.revision != known.revision:
+        return
+    told = {file.name: file.sha256 for file in value.files}
+    for file in known.files:
+        if file.sha256 and told.get(file.name, file.sha256) != file.sha256:
+            raise FreeholdError(
+                f"{file.name} of {name} has another checksum than is known of this revision",
+                doing="locking what was learned of weights",
+                answer=f"known: {file.sha256}; told: {told[file.name]}",
+                remedy="Somebody changed the file, or what is told of it: find out who before it is served.",
+            )

@@ -6,6 +6,7 @@ import json
 import stat
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import yaml
 
 from freehold import ssh
 from freehold.catalog import models as catalog
-from freehold.errors import BadInputError, ExitCode
+from freehold.errors import BadInputError, ExitCode, FreeholdError
+from freehold.layout import trial
 from freehold.mirror.fetch import FetchError
 from freehold.run import models, models_lock, weights
 from freehold.run.context import Client
@@ -104,6 +106,18 @@ def test_what_was_learned_is_locked_once_and_counts_from_then_on(opened: Opened)
     assert models_lock.learn_results(client, [RESULT]) == []
     assert path.read_bytes() == before
     assert Client.open(client.loaded.path).layout.models[0].path == f"/models/acme--own/{COMMIT}"
+
+
+def test_a_checksum_that_is_locked_is_not_replaced_by_another(opened: Opened) -> None:
+    client = opened()
+    models_lock.learn_results(client, [RESULT])
+    before = (client.directory / "models.lock.yml").read_bytes()
+    forged = [{**FILES[0], "sha256": "f" * 64}, FILES[1], {"name": "LICENSE", "size": 1, "sha256": "3" * 64}]
+
+    with pytest.raises(FreeholdError, match=r"config\.json of own has another checksum"):
+        models_lock.learn_results(client, [{**RESULT, "files": forged}])
+
+    assert (client.directory / "models.lock.yml").read_bytes() == before
 
 
 def test_a_run_begins_with_the_revision_that_the_hub_names(
@@ -268,6 +282,18 @@ def test_weights_of_a_revision_that_is_not_locked_yet_are_in_use(
     host(monkeypatch, {"weights": [RESULT]})
 
     assert models.removable(opened(), None) == []
+
+
+def test_nothing_is_removed_while_another_one_stands_in(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = opened()
+    host(monkeypatch, {"weights": [RESULT]})
+    running = trial.Trial(instead="own", model="other", until=datetime.now(UTC))
+    (client.directory / "trial.yml").write_text(trial.dump(running))
+
+    with pytest.raises(BadInputError, match="While other is tried, own looks unused"):
+        models.removable(client, None)
 
 
 def test_damage_is_told_with_its_host(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
