@@ -202,7 +202,7 @@ class _Build:
                 self.fetched += npm.entries_upstream(self.root, peers, address)
                 return [*(one.path for one in files), *npm.write_entries(self.root, packages, peers)]
             case File():
-                headers = hub_headers() if need.at_hub else {}
+                headers = hub_headers(need.url) if need.at_hub else {}
                 wanted = Wanted(need.path, need.url, "sha256", need.sha256, need.size, headers)
                 fetch_all(self.root, [wanted], self.came)
                 return [need.path]

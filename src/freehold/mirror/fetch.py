@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import requests
 from tenacity import (
@@ -58,10 +59,22 @@ HUB_TOKEN = "HF_TOKEN"  # noqa: S105 - the name of a variable
 """Environment variable with the token of an account at the Hugging Face hub; it is the hub's own name for it."""
 
 
-def hub_headers() -> dict[str, str]:
-    """Headers with the token of this machine's user, where there is one; requests keeps it from other hosts."""
-    token = os.environ.get(HUB_TOKEN)
-    return {"Authorization": f"Bearer {token}"} if token else {}
+def hub_headers(url: str) -> dict[str, str]:
+    """Headers with the token of this machine's user, where there is one; requests keeps it from other hosts.
+
+    Raises:
+        FetchError: The token would go over the network in the clear.
+    """
+    token, place = os.environ.get(HUB_TOKEN), urlsplit(url)
+    if not token:
+        return {}
+    if place.scheme != "https" and place.hostname not in {"127.0.0.1", "localhost", "::1"}:
+        raise FetchError(
+            f"The token in {HUB_TOKEN} would go to {place.hostname} in the clear",
+            where=url,
+            remedy=f"Give the hub an address with https (services.weights.hub), or unset {HUB_TOKEN}.",
+        )
+    return {"Authorization": f"Bearer {token}"}
 
 
 Report = Callable[[str, int], None]

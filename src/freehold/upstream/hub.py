@@ -62,7 +62,7 @@ def lock(
 def _information(own: requests.Session, hub: str, repository: str, revision: str | None) -> dict[str, Any]:
     url = f"{hub.rstrip('/')}/api/models/{repository}/revision/{revision or 'main'}"
     try:
-        answer = own.get(url, params={"blobs": "true"}, headers=hub_headers(), timeout=TIMEOUT)
+        answer = own.get(url, params={"blobs": "true"}, headers=hub_headers(url), timeout=TIMEOUT)
         answer.raise_for_status()
         found: dict[str, Any] = answer.json()
     except (requests.RequestException, ValueError) as error:
@@ -76,7 +76,7 @@ def _read(own: requests.Session, hub: str, repository: str, commit: str, entry: 
     if int(entry["size"]) > _LARGEST:
         raise BadInputError(f"{entry['rfilename']} of {repository} is large and not in LFS", where=url)
     try:
-        answer = own.get(url, headers=hub_headers(), timeout=TIMEOUT)
+        answer = own.get(url, headers=hub_headers(url), timeout=TIMEOUT)
         answer.raise_for_status()
     except requests.RequestException as error:
         raise _failed(url, repository, error) from error

@@ -111,3 +111,10 @@ def test_a_mirror_is_filled_from_the_hub(
     for file in known.files:
         assert (tmp_path / "mirror/files" / str(file.sha256) / file.name).read_bytes() == FILES[file.name]
     assert build.build(tmp_path / "mirror", needs, lambda *_: None).fetched == 0
+
+
+def test_a_token_is_not_sent_in_the_clear(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(HUB_TOKEN, hub_standin.TOKEN)
+
+    with pytest.raises(FetchError, match=r"would go to hub\.acme\.invalid in the clear"):
+        hub.lock("http://hub.acme.invalid", "acme/own", None)
