@@ -55,8 +55,26 @@ def of_stack(loaded: LoadedStack, only: str | None = None) -> Layout:
         UnknownServiceError: ``only`` names a service that the client does not have.
     """
     neighbours.check(loaded)
+    _raise(_gpus_of_others(loaded), loaded.origins)
     stack = trial.lay_over(loaded.stack, trial.load(loaded.directory))
     return compute(stack, loaded.directory, only, origins=loaded.origins)
+
+
+def _gpus_of_others(loaded: LoadedStack) -> list[Problem]:
+    """GPUs that another client of the same server has: its people's questions lie in their memory."""
+    if not (own := _given(loaded.stack)):
+        return []
+    others = (each for each in neighbours.of(loaded) if loaded.stack.exclusive or each.exclusive)
+    return list(gpus.given_to_another(own, {each.client: _given(each) for each in others}))
+
+
+def _given(stack: Stack) -> list[tuple[Seat, AssignedGpu]]:
+    if not any(node.gpus for node in stack.nodes.values()):
+        return []
+    catalog, unread = catalog_of.load(), list[Problem]()  # what is wrong in a stack is said of it elsewhere
+    seats = placement.seats(stack, placement.chosen(stack, catalog, unread), catalog, unread)
+    given = gpus.assign(stack, seats, unread)
+    return [(seat, gpu) for seat in seats for _, gpu in given.get(seat.name, ())]
 
 
 def compute(

@@ -170,6 +170,34 @@ def _given_too_often(
             )
 
 
+def given_to_another(
+    own: Sequence[tuple[Seat, AssignedGpu]], others: Mapping[str, Sequence[tuple[Seat, AssignedGpu]]]
+) -> Iterator[Problem]:
+    """GPUs of hosts that other clients' hosts get as well, unless the shares of all are at most 1 together.
+
+    Args:
+        own: Each GPU of a host of the client.
+        others: Those of the other clients of the server, by their names.
+    """
+    theirs = [(client, *each) for client, given in others.items() for each in given]
+    for seat, gpu in own:
+        takers = [each for each in theirs if _same(seat, gpu, *each[1:])]
+        shares = [each.share for where, each in own if _same(seat, gpu, where, each)]
+        if takers and round(sum(shares) + sum(taker.share for _, _, taker in takers), 6) > 1:
+            client, first, _ = takers[0]
+            yield Problem(
+                ("hosts", seat.name, "gpus"),
+                f'this GPU is given twice: the host "{first.name}" of the client "{client}" has it already',
+                found=gpu.key,
+                allowed="another GPU, or shares of at most 1 together in all hosts that get it: {gpu: 0, share: 0.5}",
+            )
+
+
+def _same(seat: Seat, gpu: AssignedGpu, other_seat: Seat, other: AssignedGpu) -> bool:
+    names = {gpu.pci, gpu.uuid} & {other.pci, other.uuid}
+    return seat.node == other_seat.node and bool(names - {None})
+
+
 def _find(gpus: list[NodeGpu], wanted: str | int) -> NodeGpu | None:
     if isinstance(wanted, int) or wanted.isdecimal():
         return gpus[int(wanted)] if 0 <= int(wanted) < len(gpus) else None

@@ -23,14 +23,15 @@ def check(loaded: LoadedStack) -> None:
     """
     problems = [
         problem.located(loaded.origins)
-        for neighbour in _neighbours(loaded)
+        for neighbour in of(loaded)
         for problem in _overlaps(loaded.stack, neighbour)
     ]
     if problems:
         raise StackError(problems, doing="holding the client against its neighbours")
 
 
-def _neighbours(loaded: LoadedStack) -> Iterator[Stack]:
+def of(loaded: LoadedStack) -> Iterator[Stack]:
+    """The other clients of the inventory at the same API endpoint, as far as their files can be read."""
     inventory = loaded.directory.parent
     endpoint = loaded.stack.proxmox.endpoint.rstrip("/")
     defaults = inventory / DEFAULTS_FILE
