@@ -162,6 +162,11 @@ def current(client: Client, new: Served, name: str | None = None) -> Served:
         if not found:
             there = ", ".join(sorted({each.name for each in others})) or "none"
             raise UnknownModelError(f"The router has no name {name}", answer=f"names: {there}")
+        if found[0].kind != new.kind:
+            raise UnknownModelError(
+                f"{name} is for {found[0].kind}, and {new.model} is for {new.kind}",
+                remedy="Name a language model of the same kind.",
+            )
         return found[0]
     names = sorted({each.name for each in others})
     if len(names) != 1:
@@ -485,7 +490,9 @@ def back(
             else "Several names were promoted",
             where=str(client.directory / aliases.FILE),
             answer=f"promoted: {', '.join(sorted(known)) or 'none'}",
-            remedy="Say which with --as NAME." if known else None,
+            remedy="Say which with --as NAME."
+            if known
+            else f"There is no way back to go: names lead where {client.stack.client}'s stack file says.",
         )
     was = known[name]
     assert was.previous is not None

@@ -112,6 +112,11 @@ def test_an_embedding_model_takes_no_place_of_a_chat_model(client: Client) -> No
         model_change.current(client, model_change.candidate(client, "meaning"))
 
 
+def test_a_name_stays_with_its_kind(client: Client) -> None:
+    with pytest.raises(UnknownModelError, match="meaning is for embedding, and candidate is for chat"):
+        model_change.current(client, model_change.candidate(client, "candidate"), "meaning")
+
+
 def test_without_a_router_there_are_no_names(tmp_path: Path) -> None:
     alone = client_of(tmp_path, (STACK % (1, 2)).replace("  litellm:\n  openwebui:\n", ""))
 
