@@ -296,6 +296,8 @@ def status(
 ) -> None:
     """Show what runs where, as Proxmox VE says it; changes nothing.
 
+    It looks at containers, not into them: `freehold verify` proves the services, and that engines compute on their GPUs.
+
     Example: freehold status acme --json
     """
     from freehold.run.context import Client
@@ -324,6 +326,13 @@ def status(
                 state.pending,
             )
         show_table(table)
+        if any(host.gpus for host in opened.layout.hosts):
+            out.print(
+                f"This is the state of the containers. Whether engines compute on their GPUs: freehold verify {client}",
+                style="dim",
+                highlight=False,
+                markup=False,
+            )
         for old in reminders(opened):
             out.print(f"[yellow]reminder[/] {old.text}.", highlight=False)
 

@@ -104,8 +104,8 @@ def ask(
             doing=doing,
             where=str(keeper.address),
             answer=errors,
-            remedy=f"See what runs: freehold status {client.stack.client}. A fetch goes on without us; the same command"
-            " follows it.",
+            remedy=f"See what runs: freehold status {client.stack.client}; a client's first run makes this host"
+            f" (freehold up {client.stack.client}). A fetch goes on without us; the same command follows it.",
         )
     if process.returncode and not (said and as_root):
         raise WeightsError(

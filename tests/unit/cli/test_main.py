@@ -21,6 +21,7 @@ from freehold import __version__
 from freehold.errors import BadInputError, FreeholdError
 from freehold.proxmox.changes import Action, Change, Effect, FieldDiff, Phase, Plan
 from freehold.run.context import Client
+from freehold.run.status import HostState
 
 ANSWER = "[red]not markup[/] [/etc/pve] 100 %"
 
@@ -221,3 +222,16 @@ def test_help_is_broken_by_the_terminal_and_not_by_the_source(cli: Cli) -> None:
         for line, following in pairwise(text):
             if line and following:
                 assert len(line) + 1 + len(following.split()[0]) > 74, (command, line)
+
+
+def test_status_claims_nothing_of_engines(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = SimpleNamespace(gpus=("a GPU",))
+    opened = SimpleNamespace(layout=SimpleNamespace(hosts=[host]))
+    running = HostState("vllm", 1060, "10.20.0.60", "vllm", "running")
+    monkeypatch.setattr(Client, "open", lambda *_: opened)
+    monkeypatch.setattr("freehold.run.status.status", lambda _: [running])
+    monkeypatch.setattr("freehold.run.served.reminders", lambda _: [])
+    note = "Whether engines compute on their GPUs: freehold verify acme"
+    assert note in cli("status", "acme").out
+    host.gpus = ()
+    assert note not in cli("status", "acme").out

@@ -106,6 +106,7 @@ def load(directory: Path) -> list[Case]:
         raise CasesError(
             "The client has no cases, by which a language model could be tried",
             where=str(directory / FOLDER),
-            remedy="Write some; inventory/example-law-firm/cases has examples.",
+            remedy="Write some there, as docs/model-change.md shows: *.yml, each a list of {name: ..., question: ...,"
+            " contains: [...]}.",
         )
     return list(found.values())
