@@ -152,8 +152,8 @@ class Parameters(_Entry):
 class LanguageModel(_Entry):
     """One language model."""
 
-    id: str
-    """Name in stack files."""
+    id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    """Name in stack files; part of the path of its weights, and what engines call it."""
     title: str
     family: str
     provider: str

@@ -161,6 +161,14 @@ def test_what_no_entry_can_say_is_refused_with_file_and_key(tmp_path: Path, text
     assert "docs/models.md" in (refused.value.remedy or "")
 
 
+@pytest.mark.parametrize("name", ["../../etc/cron.d", "a/b", "Acme 8B", '"acme\\n8b"', "-acme"])
+def test_an_id_is_a_name_because_paths_and_engines_have_it(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadInputError) as caught:
+        models.load(client(tmp_path, OWN.replace("acme-8b:", f"{name}:", 1)))
+
+    assert "id: String should match pattern" in str(caught.value.answer)
+
+
 def test_the_examples_of_the_documentation_load(tmp_path: Path) -> None:
     text = (Path(__file__).parents[3] / "docs" / "models.md").read_text()
     examples = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
