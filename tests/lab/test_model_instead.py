@@ -17,7 +17,7 @@ import yaml
 
 from .freehold_command import LAB_STACK, Freehold
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 CLIENT = "instead"
 
