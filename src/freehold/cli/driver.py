@@ -150,7 +150,7 @@ def _change(
     verbose: bool,
     debug: bool,
 ) -> None:
-    from freehold.run import driver
+    from freehold.run import driver_upgrade
     from freehold.run.context import Client
 
     with errors(debug=debug, as_json_lines=json):
@@ -158,7 +158,7 @@ def _change(
         if dry_run:
             steps = {
                 each.access.name: each.steps(opened.stack.client, reboot=reboot)
-                for each in driver.plan(opened, rollback=rollback)
+                for each in driver_upgrade.plan(opened, rollback=rollback)
             }
             if json:
                 as_json(steps)
@@ -168,8 +168,10 @@ def _change(
                 for number, line in enumerate(lines, 1):
                     out.print(f"  {number}. {line}", highlight=False, markup=False)
             return
-        options = driver.Options(reboot=reboot, leave_stopped=leave_stopped, verbosity=2 if verbose else 0)
+        options = driver_upgrade.Options(
+            reboot=reboot, leave_stopped=leave_stopped, verbosity=2 if verbose else 0
+        )
         with renderer(out, json=json, verbose=verbose) as sink:
-            summaries = driver.upgrade(opened, sink, options, rollback=rollback)
+            summaries = driver_upgrade.upgrade(opened, sink, options, rollback=rollback)
         for each in summaries:
             show_summary.summary(out, each, json=json)

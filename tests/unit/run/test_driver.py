@@ -14,7 +14,7 @@ from freehold.catalog import versions
 from freehold.errors import BadInputError, ExitCode
 from freehold.events import Event
 from freehold.nvidia import ARTIFACT, Claim, Guest, NodeDriver, Release
-from freehold.run import driver, up
+from freehold.run import driver, driver_upgrade, up
 from freehold.run.context import Client
 from freehold.run.finding import Finding
 
@@ -208,13 +208,10 @@ class MachineInMemory:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> MachineInMemory:
     made = MachineInMemory(BEFORE)
-    for name, method in [
-        ("look", made.look),
-        ("_stop", made.stop),
-        ("_install", made.install),
-        ("_reboot", made.boot),
-    ]:
-        monkeypatch.setattr(driver, name, method)
+    monkeypatch.setattr(driver, "look", made.look)
+    monkeypatch.setattr(driver, "install", made.install)
+    monkeypatch.setattr(driver_upgrade, "_stop", made.stop)
+    monkeypatch.setattr(driver_upgrade, "_reboot", made.boot)
     monkeypatch.setattr(up, "up", made.up)
     return made
 
@@ -230,7 +227,7 @@ def test_an_upgrade_stops_for_the_reboot_and_goes_on_after_it(gpu: Gpu, machine:
     client = gpu()
 
     with pytest.raises(driver.RebootNeededError) as caught:
-        driver.upgrade(client, quiet)
+        driver_upgrade.upgrade(client, quiet)
 
     assert machine.done == STEPS
     assert "must be rebooted" in caught.value.message
@@ -238,16 +235,16 @@ def test_an_upgrade_stops_for_the_reboot_and_goes_on_after_it(gpu: Gpu, machine:
     assert caught.value.exit_code is ExitCode.FAILED
     # still not rebooted: the same stop, and nothing is installed twice
     with pytest.raises(driver.RebootNeededError):
-        driver.upgrade(client, quiet)
+        driver_upgrade.upgrade(client, quiet)
     assert machine.done == [*STEPS, STEPS[0]]
     machine.boot()
-    driver.upgrade(client, quiet)
+    driver_upgrade.upgrade(client, quiet)
     assert machine.done[3:] == ["boot", "up acme"]
     assert machine.state.loaded == machine.state.installed == LOCKED
 
 
 def test_with_reboot_it_goes_through(gpu: Gpu, machine: MachineInMemory) -> None:
-    driver.upgrade(gpu(), quiet, driver.Options(reboot=True))
+    driver_upgrade.upgrade(gpu(), quiet, driver_upgrade.Options(reboot=True))
 
     assert machine.done == [*STEPS, "boot", "up acme"]
 
@@ -255,19 +252,19 @@ def test_with_reboot_it_goes_through(gpu: Gpu, machine: MachineInMemory) -> None
 def test_done_is_done(gpu: Gpu, machine: MachineInMemory) -> None:
     """Nobody is stopped for nothing; ``up`` proves."""
     machine.state = READY
-    driver.upgrade(gpu(), quiet)
+    driver_upgrade.upgrade(gpu(), quiet)
     assert machine.done == ["up acme"]
 
 
 def test_a_first_installation_needs_no_reboot(gpu: Gpu, machine: MachineInMemory) -> None:
     machine.state = BARE
-    driver.upgrade(gpu(), quiet)
+    driver_upgrade.upgrade(gpu(), quiet)
     assert machine.done == [*STEPS, "up acme"]
 
 
 def test_nouveau_goes_first(gpu: Gpu, machine: MachineInMemory) -> None:
     machine.state = replace(BARE, flags=frozenset({"nouveau"}))
-    driver.upgrade(gpu(), quiet, driver.Options(reboot=True))
+    driver_upgrade.upgrade(gpu(), quiet, driver_upgrade.Options(reboot=True))
     assert machine.done == ["stop ollama of acme", "blacklist", "boot", f"install {LOCKED}", "up acme"]
 
 
@@ -278,9 +275,9 @@ def test_whatever_it_was_cut_off_at_the_same_command_goes_on(
     client = gpu()
     machine.breaks_at = step
     with pytest.raises(KeyboardInterrupt):
-        driver.upgrade(client, quiet, driver.Options(reboot=True))
+        driver_upgrade.upgrade(client, quiet, driver_upgrade.Options(reboot=True))
 
-    driver.upgrade(client, quiet, driver.Options(reboot=True))
+    driver_upgrade.upgrade(client, quiet, driver_upgrade.Options(reboot=True))
 
     assert machine.state.settled == machine.state.loaded == LOCKED
     assert machine.done[-1] == "up acme"
@@ -289,30 +286,30 @@ def test_whatever_it_was_cut_off_at_the_same_command_goes_on(
 
 def test_the_way_back_and_forth(gpu: Gpu, machine: MachineInMemory) -> None:
     client = gpu()
-    driver.upgrade(client, quiet, driver.Options(reboot=True))
+    driver_upgrade.upgrade(client, quiet, driver_upgrade.Options(reboot=True))
     machine.done.clear()
 
     with pytest.raises(driver.RebootNeededError):
-        driver.upgrade(client, quiet, rollback=True)
+        driver_upgrade.upgrade(client, quiet, rollback=True)
     machine.boot()
-    driver.upgrade(client, quiet, rollback=True)
+    driver_upgrade.upgrade(client, quiet, rollback=True)
 
     assert machine.state.loaded == OLD.version
     assert machine.done == ["stop ollama of acme", f"install {OLD.version}", "boot", "up acme"]
-    driver.upgrade(client, quiet, driver.Options(reboot=True))
+    driver_upgrade.upgrade(client, quiet, driver_upgrade.Options(reboot=True))
     assert machine.state.loaded == LOCKED
 
 
 def test_without_a_version_before_there_is_no_way_back(gpu: Gpu, machine: MachineInMemory) -> None:
     machine.state = replace(READY, cache=(NEW,))
     with pytest.raises(BadInputError, match="no driver to go back to"):
-        driver.upgrade(gpu(), quiet, rollback=True)
+        driver_upgrade.upgrade(gpu(), quiet, rollback=True)
     assert machine.done == []
 
 
 def test_the_driver_of_an_administrator_is_left_alone(gpu: Gpu, machine: MachineInMemory) -> None:
     with pytest.raises(BadInputError, match="no node whose NVIDIA driver Freehold manages"):
-        driver.upgrade(gpu(driver="administrator"), quiet)
+        driver_upgrade.upgrade(gpu(driver="administrator"), quiet)
     assert machine.done == []
 
 
@@ -331,7 +328,7 @@ def test_other_clients_are_stopped_and_brought_up_along(
     (folder / "stack.yml").write_text(yaml.safe_dump(theirs))
     machine.state = replace(BEFORE, guests=(THEIRS,))
 
-    driver.upgrade(client, quiet, driver.Options(reboot=True))
+    driver_upgrade.upgrade(client, quiet, driver_upgrade.Options(reboot=True))
 
     assert machine.done == [
         "stop ollama of acme",
@@ -347,21 +344,21 @@ def test_clients_that_nobody_here_knows_are_named_and_not_stopped(gpu: Gpu, mach
     client = gpu()
     machine.state = replace(BEFORE, guests=(THEIRS,))
 
-    with pytest.raises(driver.SharedNodeError) as caught:
-        driver.upgrade(client, quiet)
+    with pytest.raises(driver_upgrade.SharedNodeError) as caught:
+        driver_upgrade.upgrade(client, quiet)
 
     assert "beta-ollama of beta" in caught.value.message
     assert caught.value.exit_code is ExitCode.BAD_INPUT
     assert machine.done == []
-    driver.upgrade(client, quiet, driver.Options(reboot=True, leave_stopped=True))
+    driver_upgrade.upgrade(client, quiet, driver_upgrade.Options(reboot=True, leave_stopped=True))
     assert "stop beta-ollama of beta" in machine.done
 
 
 def test_nobody_is_stopped_for_a_driver_that_cannot_be_installed(gpu: Gpu, machine: MachineInMemory) -> None:
     machine.state = replace(BEFORE, secure_boot=True, key_enrolled=False)
 
-    with pytest.raises(driver.ObstacleError) as caught:
-        driver.upgrade(gpu(), quiet, driver.Options(reboot=True))
+    with pytest.raises(driver_upgrade.ObstacleError) as caught:
+        driver_upgrade.upgrade(gpu(), quiet, driver_upgrade.Options(reboot=True))
 
     assert "Secure Boot" in str(caught.value.answer)
     assert "mokutil --import" in str(caught.value.remedy)
@@ -371,7 +368,7 @@ def test_nobody_is_stopped_for_a_driver_that_cannot_be_installed(gpu: Gpu, machi
 def test_a_dry_run_names_every_step(gpu: Gpu, machine: MachineInMemory) -> None:
     machine.state = replace(BEFORE, guests=(Guest(300, "games", None),))
 
-    (node,) = driver.plan(gpu())
+    (node,) = driver_upgrade.plan(gpu())
 
     assert node.steps("acme", reboot=False) == [
         "Stop ollama of acme (container 1065)",
