@@ -90,7 +90,7 @@ def try_(
 
     Example: freehold models try acme qwen3-14b --as assistant
     """
-    from freehold.run import model_change
+    from freehold.run import model_change, model_trial
     from freehold.run.context import Client
 
     with errors(debug=debug, as_json_lines=json):
@@ -103,13 +103,13 @@ def try_(
         )
         if instead:
             with renderer(err, json=False, verbose=False) as sink:
-                comparison, folder = model_change.try_instead(
+                comparison, folder = model_trial.try_instead(
                     opened, model, sink, name=name, minutes=minutes, at_once=at_once, say=say
                 )
         else:
             new = model_change.candidate(opened, model, engine)
             now = model_change.current(opened, new, name)
-            comparison, folder = model_change.try_out(opened, new, now, at_once=at_once, say=say)
+            comparison, folder = model_trial.try_out(opened, new, now, at_once=at_once, say=say)
         if json:
             as_json({**comparison.as_dict(), "folder": str(folder)})
         else:
@@ -209,13 +209,13 @@ def back(
 
     Example: freehold models back acme --as assistant
     """
-    from freehold.run import model_change
+    from freehold.run import model_change, model_trial
     from freehold.run.context import Client
 
     with errors(debug=debug, as_json_lines=json):
         with renderer(out, json=json, verbose=False) as sink:
             opened = Client.open(client)
-            if model_change.end_trial(opened, sink):
+            if model_trial.end_trial(opened, sink):
                 return
             which, alias = model_change.back(opened, sink, name)
         if not json:

@@ -17,7 +17,7 @@ import pytest
 from freehold.errors import FreeholdError
 from freehold.layout import aliases, trial
 from freehold.layout.aliases import Target
-from freehold.run import check, model_change
+from freehold.run import check, model_change, model_trial
 from freehold.run.context import Client
 from freehold.run.model_change import (
     NoRouterError,
@@ -142,7 +142,7 @@ def ssh_is(folder: Path, monkeypatch: pytest.MonkeyPatch, what: str, then: str) 
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(program.parent), prepend=":")
     monkeypatch.setattr(Client, "ssh", lambda _: SimpleNamespace(config=folder / "ssh_config"))
-    monkeypatch.setattr(model_change, "_value", lambda *_: "sk-of-the-engine")
+    monkeypatch.setattr(model_change, "value", lambda *_: "sk-of-the-engine")
 
 
 def test_a_stranger_who_listens_first_is_not_shown_the_key(
@@ -153,7 +153,7 @@ def test_a_stranger_who_listens_first_is_not_shown_the_key(
 
     with (
         pytest.raises(UnreachableError, match="does not answer") as caught,
-        model_change._reached(client, "vllm"),
+        model_trial._reached(client, "vllm"),
     ):
         pytest.fail("the key went to whoever listened")
 
@@ -167,7 +167,7 @@ def test_an_engine_is_reached_once_ssh_has_the_port(
     runs = "import subprocess; sys.exit(subprocess.run(['sh', '-c', sys.argv[-1]]).returncode)"
     ssh_is(tmp_path, monkeypatch, "it has the port, and the other end is this machine.", runs)
 
-    with model_change._reached(client, "vllm") as (url, key):
+    with model_trial._reached(client, "vllm") as (url, key):
         address = urlsplit(url)
         socket.create_connection((str(address.hostname), address.port or 0), timeout=5).close()
         assert key == "sk-of-the-engine"
@@ -351,13 +351,13 @@ def one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Client:
     client = client_of(tmp_path, OF_MODELS)
     (client.directory / "cases").mkdir()
     (client.directory / "cases" / "a.yml").write_text("- {name: a, question: Q, contains: [four weeks]}\n")
-    monkeypatch.setattr(model_change.evaluation, "environment", lambda *_: Path("/python"))
+    monkeypatch.setattr(model_trial.evaluation, "environment", lambda *_: Path("/python"))
 
     @contextmanager
     def reached(client: Client, engine: str) -> Iterator[tuple[str, str]]:
         yield f"http://{engine}/v1", "key"
 
-    monkeypatch.setattr(model_change, "_reached", reached)
+    monkeypatch.setattr(model_trial, "_reached", reached)
     return client
 
 
@@ -374,10 +374,10 @@ def runs(one: Client, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def run(*_: Any, model: str, **__: Any) -> list[Any]:
         done.append(f"ask {model}")
-        return [model_change.evaluation.Result("a", "four weeks", 1.0, {}, 5)]
+        return [model_trial.evaluation.Result("a", "four weeks", 1.0, {}, 5)]
 
-    monkeypatch.setattr(model_change, "up", up)
-    monkeypatch.setattr(model_change.evaluation, "run", run)
+    monkeypatch.setattr(model_trial, "up", up)
+    monkeypatch.setattr(model_trial.evaluation, "run", run)
     return done
 
 
@@ -387,7 +387,7 @@ def test_a_candidate_in_the_place_of_the_current_one_for_a_window(one: Client, r
         assert 29 * 60 < seconds <= 30 * 60
         assert trial.load(one.directory) is not None
 
-    found, folder = model_change.try_instead(one, "qwen3-4b", nowhere, minutes=30, wait=wait)
+    found, folder = model_trial.try_instead(one, "qwen3-4b", nowhere, minutes=30, wait=wait)
 
     assert (found.current.model, found.candidate.model) == ("qwen3-8b", "qwen3-4b")
     assert [step.split()[0] for step in runs] == ["ask", "up", "ask", "wait", "up"]
@@ -402,12 +402,12 @@ def test_whatever_fails_the_current_one_comes_back(
 ) -> None:
     def run(*_: Any, model: str, **__: Any) -> list[Any]:
         if "4b" in model.lower():
-            raise model_change.evaluation.EvaluationError("Inspect did not run the cases")
+            raise model_trial.evaluation.EvaluationError("Inspect did not run the cases")
         return []
 
-    monkeypatch.setattr(model_change.evaluation, "run", run)
-    with pytest.raises(model_change.evaluation.EvaluationError):
-        model_change.try_instead(one, "qwen3-4b", nowhere)
+    monkeypatch.setattr(model_trial.evaluation, "run", run)
+    with pytest.raises(model_trial.evaluation.EvaluationError):
+        model_trial.try_instead(one, "qwen3-4b", nowhere)
 
     assert runs[-1] == "up assistant=qwen3-8b"
     assert not (one.directory / trial.FILE).exists()
@@ -417,16 +417,16 @@ def test_ctrl_c_ends_the_window(one: Client, runs: list[str]) -> None:
     def wait(_: float) -> None:
         raise KeyboardInterrupt
 
-    model_change.try_instead(one, "qwen3-4b", nowhere, minutes=30, wait=wait)
+    model_trial.try_instead(one, "qwen3-4b", nowhere, minutes=30, wait=wait)
 
     assert runs[-1] == "up assistant=qwen3-8b"
 
 
 def test_what_cannot_be_is_said_before_anything_is_touched(one: Client, runs: list[str]) -> None:
     with pytest.raises(FreeholdError):
-        model_change.try_instead(one, "no-such-model", nowhere)
+        model_trial.try_instead(one, "no-such-model", nowhere)
     with pytest.raises(trial.TrialError, match="has qwen3-8b"):
-        model_change.try_instead(one, "qwen3-8b", nowhere)
+        model_trial.try_instead(one, "qwen3-8b", nowhere)
 
     assert runs == []
     assert not (one.directory / trial.FILE).exists()
@@ -441,11 +441,11 @@ def test_a_trial_that_was_cut_off_is_told_and_ended(one: Client, runs: list[str]
     findings = [each for each in check._old_models(again(one)) if each.about == "trial"]
     assert "qwen3-4b stands in for qwen3-8b until 2026-11-21 22:00" in findings[0].detail
     with pytest.raises(trial.TrialError, match="is being tried"):
-        model_change.try_instead(again(one), "qwen3-1.7b", nowhere)
+        model_trial.try_instead(again(one), "qwen3-1.7b", nowhere)
 
-    assert model_change.end_trial(again(one), nowhere)
+    assert model_trial.end_trial(again(one), nowhere)
     assert runs == ["up assistant=qwen3-8b"]
-    assert not model_change.end_trial(again(one), nowhere)
+    assert not model_trial.end_trial(again(one), nowhere)
 
 
 def test_what_was_accepted_of_the_current_one_is_not_of_the_candidate(one: Client) -> None:
