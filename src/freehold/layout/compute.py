@@ -24,6 +24,7 @@ from freehold.layout.types import (
     NodeAccess,
     RouteTarget,
     ServedModel,
+    ServicePlacement,
     Volume,
 )
 from freehold.layout.wiring import Wiring, own_settings
@@ -56,8 +57,29 @@ def of_stack(loaded: LoadedStack, only: str | None = None) -> Layout:
     """
     neighbours.check(loaded)
     _raise(_gpus_of_others(loaded), loaded.origins)
-    stack = trial.lay_over(loaded.stack, trial.load(loaded.directory))
-    return compute(stack, loaded.directory, only, origins=loaded.origins)
+    running = trial.load(loaded.directory)
+    stack = trial.lay_over(loaded.stack, running)
+    layout = compute(stack, loaded.directory, only, origins=loaded.origins)
+    return _held(layout, compute(loaded.stack, loaded.directory, only)) if running else layout
+
+
+def _held(layout: Layout, before: Layout) -> Layout:
+    """While a trial runs, Ollama keeps the language model that comes back: it removes what nothing wants any more, and cannot
+    pull a digest again to which no name leads by now."""
+
+    def held(service: ServicePlacement) -> ServicePlacement:
+        own = service.variables.get("ollama_models", [])
+        there = {model.served for model in layout.models if model.engine == service.name}
+        there |= {model["name"] for model in own}
+        back = [
+            {"name": model.served, "kind": model.kind, "digest": model.digest or ""}
+            for model in before.models
+            if model.engine == service.name and model.ollama and model.served not in there
+        ]
+        return service.model_copy(update={"variables": service.variables | {"ollama_models": [*own, *back]}})
+
+    services = (held(each) if each.role == gpus.OLLAMA else each for each in layout.services)
+    return layout.model_copy(update={"services": tuple(services)})
 
 
 def _gpus_of_others(loaded: LoadedStack) -> list[Problem]:
