@@ -306,7 +306,8 @@ def _gpu(name: str) -> GpuModel:
     raise BadInputError(
         f'No GPU of the catalogue is called "{name}"',
         where="--hardware",
-        remedy=f"Did you mean {' or '.join(ids)}?" if ids else "Names are those of catalog/gpus.yml.",
+        remedy=(f"Did you mean {' or '.join(ids)}? " if ids else "")
+        + f"Known are {', '.join(sorted(known))}.",
     )
 
 
