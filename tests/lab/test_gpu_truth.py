@@ -18,7 +18,7 @@ import yaml
 
 from .freehold_command import LAB_STACK, Freehold
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 CLIENT = "truth"
 VMID = 4365  # 4300 and the place of Ollama
