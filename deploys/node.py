@@ -16,6 +16,7 @@ from freehold.pyinfra.node import (
     ASSEMBLE_EXPORTER,
     EXPORTER,
     exporter_package,
+    free_for_weights,
     no_exporter_user,
     no_gpu_unit,
     nvidia_minors,
@@ -42,6 +43,7 @@ for system in host.loop(sorted({guest.os for guest in guests})):
     )
 
 if weights:
+    free_for_weights(name="Whether the directory of the weights is free", place=weights.path)
     tree(name="Directory of the weights", entries=[weights])
 
 if devices:

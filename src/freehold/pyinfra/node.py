@@ -229,6 +229,29 @@ def weights_of(layout: Layout, node: str) -> Directory | None:
     return Directory(place, mode="755", owner=owner, group=owner) if bound else None
 
 
+_TAKEN = """\
+[ "$(stat -L -c %u "$1")" = "$2" ] || [ -z "$(ls -A "$1" | grep -vx lost+found)" ] || {
+    echo "$1 holds files of somebody else, and would be given to the container that keeps weights." \
+        "Name another directory (nodes.<name>.weights)." >&2
+    exit 1
+}"""
+
+
+@operation()
+def free_for_weights(place: str) -> Iterator[StringCommand]:
+    """Fail where the directory for weights is one that has another use: its owner is changed, and a container writes to it.
+
+    + place: the client's directory for weights
+    """
+    state = host.get_fact(PathStates, paths=[place]).get(place)
+    if state is None or (state.kind, state.owner) == ("directory", str(WEIGHTS_OWNER)):
+        host.noop("the directory is new, or that of the weights")
+        return
+    yield StringCommand(
+        "sh", "-c", QuoteString(_TAKEN), "weights", QuoteString(place), QuoteString(str(WEIGHTS_OWNER))
+    )
+
+
 def nvidia_minors(devices: Iterable[str]) -> list[int]:
     """Minor numbers of the NVIDIA GPUs among device paths."""
     return sorted(

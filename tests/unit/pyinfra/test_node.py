@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from freehold.layout.types import WEIGHTS_OWNER
 from freehold.proxmox.changes import RootStep
 from freehold.pyinfra import node
 from freehold.render import render
@@ -138,3 +139,22 @@ def test_unit_of_other_makers_only_checks() -> None:
     assert [line for line in text.splitlines() if line.startswith("ExecStart")] == [
         "ExecStart=test -c /dev/kfd"
     ]
+
+
+def test_a_directory_with_another_use_is_not_given_to_the_weights(commands: Commands, tmp_path: Path) -> None:
+    def told(owner: str, kind: str = "directory") -> dict[str, list[str]]:
+        return {"paths": [f"{tmp_path}\t{kind}\t755\t{owner}\t{owner}\t"]}
+
+    assert commands(node.free_for_weights, {"paths": []}, place=str(tmp_path)) == []
+    assert commands(node.free_for_weights, told(str(WEIGHTS_OWNER)), place=str(tmp_path)) == []
+    (shown,) = commands(node.free_for_weights, told("root"), place=str(tmp_path))
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["sh", "-c", shown], capture_output=True, text=True)
+
+    assert run().returncode == 0, "an empty one may be taken"
+    (tmp_path / "lost+found").mkdir()
+    assert run().returncode == 0, "so may the top of a file system"
+    (tmp_path / "passwd").touch()
+    assert run().returncode == 1
+    assert "holds files of somebody else" in run().stderr
