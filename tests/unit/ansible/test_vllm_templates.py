@@ -79,6 +79,24 @@ def test_weights_are_safetensors_and_bring_no_code() -> None:
     assert "trust-remote-code" not in text()
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        "trust-remote-code",
+        "load-format",
+        "tool-parser-plugin",  # a file of Python
+        "logits-processors",  # classes of Python
+        "enable-prompt-embeds",  # tensors that callers send, read by PyTorch
+        "host",
+        "enable-lora",
+    ],
+)
+def test_options_that_open_what_is_shut_are_reserved(option: str) -> None:
+    text = (resources.roles() / "vllm/vars/main.yml").read_text(encoding="utf-8")
+
+    assert option in yaml.safe_load(text)["vllm__reserved"]
+
+
 def test_pictures_are_not_fetched_from_addresses_that_callers_name() -> None:
     assert config()["allowed-media-domains"] == ["none.invalid"]
 
