@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ansible_collections.freehold.stack.plugins.modules.weights import waiting_is_over
 
 
