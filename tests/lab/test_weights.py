@@ -157,9 +157,9 @@ def model(revision: str | None, *files: Mapping[str, Any], repository: str | Non
     }
 
 
-def safetensors(size: int) -> bytes:
+def safetensors(size: int, numbers: bytes | None = None) -> bytes:
     header = json.dumps({"w": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
-    return struct.pack("<Q", len(header)) + header + os.urandom(size)
+    return struct.pack("<Q", len(header)) + header + (numbers or os.urandom(size))
 
 
 def test_what_is_fetched_is_whole_registered_and_readable(place: Place, tiny: dict[str, bytes]) -> None:
@@ -239,7 +239,8 @@ def test_a_fetch_that_is_killed_goes_on_in_the_middle_of_its_file(
 
     place.hub.pause = 0
     place.log.clear()
-    assert place.fetch(model(revision))["state"] == "done"
+    found = place.fetch(model(revision))
+    assert found["state"] == "done", found
     (request,) = [line for line in place.log if line.startswith("GET") and "model.safetensors" in line]
     first = int(request.partition("bytes=")[2].rstrip("-"))
     assert had <= first < len(big)
@@ -328,6 +329,14 @@ def test_pickles_are_refused_whatever_they_are_called(place: Place, tiny: dict[s
     named = {"name": "pytorch_model.bin", "size": len(evil), "sha256": hashlib.sha256(evil).hexdigest()}
     assert "pytorch_model.bin of acme/tiny is refused: it is a pickle" in place.refused(model(None, named))
     assert not Path("/tmp/freehold-was-here").exists()
+
+
+def test_numbers_that_look_like_a_pickle_are_numbers(place: Place, tiny: dict[str, bytes]) -> None:
+    """Nothing reads what safetensors hold as anything else, and among gigabytes of numbers everything comes up."""
+    numbers = b"\x80\x04\x84\x01\x02\x03\x04cos\nsystem\n(S'true'\ntR." * 64
+    tensors = safetensors(len(numbers), numbers)
+    hub_standin.publish(place.hub.folder, TINY, tiny | {"model.safetensors": tensors})
+    assert place.fetch(model(None))["state"] == "done"
 
 
 def test_weights_that_are_not_whole_are_refused(place: Place, tiny: dict[str, bytes]) -> None:

@@ -39,7 +39,7 @@ LinePath = Annotated[Path, AfterValidator(_one_line)]
 
 def _absolute(path: Path) -> Path:
     if not path.is_absolute():
-        raise ValueError("must be an absolute path, such as /var/lib/freehold/weights")
+        raise ValueError("must be an absolute path, such as /var/lib/freehold-weights")
     return path
 
 
@@ -153,7 +153,7 @@ class Node(Part):
     driver: Literal["managed", "administrator"] | None = None
     """Who installs the NVIDIA driver: Freehold (``managed``, at the version of ``versions.yml``), or the node's
     administrator. Freehold when left out, where the node has NVIDIA GPUs and SSH."""
-    weights: NodePath = Path("/var/lib/freehold/weights")
+    weights: NodePath = Path("/var/lib/freehold-weights")
     """Directory of the node for weights of language models; each client has a folder of its own in it."""
 
     @model_validator(mode="after")

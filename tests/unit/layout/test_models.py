@@ -132,7 +132,7 @@ def test_the_clients_own_settings_of_an_engine_win(lay: Lay) -> None:
 
 def test_weights_come_along_and_engines_cannot_write_them(lay: Lay) -> None:
     layout = lay(models={"acme-8b": None})
-    source = "/var/lib/freehold/weights/acme"
+    source = "/var/lib/freehold-weights/acme"
 
     assert [(m.path, m.source, m.read_only) for m in layout.host("weights").mounts] == [
         ("/models", source, False)

@@ -221,7 +221,7 @@ def test_weights_need_a_directory_that_is_made_by_hand_without_ssh(look: Look) -
     found = look(services={"weights": None}, proxmox=STACK["proxmox"] | {"root_password_command": "true"})
     (finding,) = [finding for finding in found if finding.about == "weights on pve"]
     assert finding.status == "warning"
-    assert finding.remedy.endswith("install -d -o 102108 -g 102108 /var/lib/freehold/weights/acme")
+    assert finding.remedy.endswith("install -d -o 102108 -g 102108 /var/lib/freehold-weights/acme")
 
 
 def test_a_gpu_that_is_not_in_the_node(look: Look) -> None:
