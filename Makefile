@@ -29,7 +29,10 @@ down: ## Remove the lab's stack and stop the lab
 	$(SUDO) $(BIN)/freehold down lab --confirm lab
 	$(SUDO) $(BIN)/freehold lab stop
 
-test: lint unit contract molecule-changed lab-test ## Everything that CI runs
+test: lint ## Everything that CI runs
+	$(MAKE) --jobs=2 --output-sync=target unit contract
+	$(MAKE) molecule-changed
+	$(MAKE) lab-test
 
 lint: $(BIN)/freehold ## Style, types and roles
 	$(BIN)/ruff check
@@ -47,7 +50,7 @@ lab-test: apt-lab apt-test $(BIN)/freehold ## The main job on real containers (r
 	$(SUDO) $(BIN)/freehold lab start
 	$(SUDO) env PATH="$(PATH)" $(BIN)/pytest tests/lab -m "not slow" --durations=10
 
-slow-test: apt-lab $(BIN)/freehold ## Lab tests too long for make test: offline, driver, truth test, change of a language model (root)
+slow-test: apt-lab $(BIN)/freehold ## Lab tests too long for make test: offline, GPUs, driver, change of a language model (root)
 	$(SUDO) $(BIN)/freehold lab start
 	$(SUDO) env PATH="$(PATH)" $(BIN)/pytest tests/lab -m slow
 

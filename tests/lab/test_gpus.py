@@ -15,7 +15,7 @@ import pytest
 
 from .freehold_command import Freehold
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 CLIENT = "gpulab"
 FIRST, SECOND = "0000:41:00.0", "0000:42:00.0"
