@@ -12,9 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from freehold.catalog import data
 from freehold.errors import BadInputError
 
 OVERLAY = "models.yml"
@@ -295,12 +295,9 @@ def _entries() -> Mapping[str, tuple[Path, Mapping[str, Any]]]:
 
 def _document(path: Path) -> Mapping[str, Mapping[str, Any]]:
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
+        return data.mappings(path)
+    except ValueError as error:
         raise _bad(path, str(error)) from error
-    if not isinstance(document, dict) or not all(isinstance(entry, dict) for entry in document.values()):
-        raise _bad(path, "an entry is not a mapping")
-    return document
 
 
 def _validated(path: Path, name: str, entry: Mapping[str, Any]) -> LanguageModel:

@@ -12,10 +12,10 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from freehold import resources
+from freehold.catalog import data
 from freehold.errors import BadInputError
 
 OVERLAY = "versions.yml"
@@ -173,12 +173,9 @@ def _entries(path: Path) -> Mapping[str, Mapping[str, Any]]:
 @cache
 def _parsed(path: Path, _changed: int) -> Mapping[str, Mapping[str, Any]]:
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
+        return data.mappings(path)
+    except ValueError as error:
         raise _bad(path, str(error)) from error
-    if not isinstance(document, dict) or not all(isinstance(entry, dict) for entry in document.values()):
-        raise _bad(path, "an entry is not a mapping")
-    return document
 
 
 def _bad(path: Path, answer: str) -> BadInputError:
