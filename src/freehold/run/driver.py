@@ -36,10 +36,10 @@ class NoDriverError(FreeholdError):
 
 
 def nvidia_hosts(client: Client, node: str) -> list[Host]:
-    """The client's hosts with NVIDIA devices on a node, whatever ``--only`` says."""
+    """The client's hosts with NVIDIA devices on a node (with ``--only``: of those that were asked for)."""
     return [
         host
-        for host in client.whole_layout.hosts
+        for host in client.layout.hosts
         if host.node == node and any(device.path.startswith("/dev/nvidia") for device in host.devices)
     ]
 
@@ -53,7 +53,7 @@ def nodes(client: Client, *, managed: bool = False) -> list[NodeAccess]:
     """
     return [
         access
-        for access in client.whole_layout.nodes
+        for access in client.layout.nodes
         if access.address
         and nvidia_hosts(client, access.name)
         and (access.driver == "managed" or not managed)

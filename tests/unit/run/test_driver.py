@@ -55,6 +55,17 @@ def says(client: Client, state: NodeDriver, monkeypatch: pytest.MonkeyPatch) -> 
     return list(driver.findings(client, node))
 
 
+def test_a_run_of_hosts_without_gpus_leaves_the_driver_alone(
+    gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = gpu()
+    client.only = "postgres"
+    client.lay_out_again()
+
+    assert driver.nodes(client) == []
+    assert says(client, BARE, monkeypatch) == []
+
+
 @pytest.mark.parametrize(
     ("state", "status", "detail", "remedy"),
     [
