@@ -231,12 +231,16 @@ class VmidRange(Part):
 
 
 class Group(Part):
-    """A group of the client's users."""
+    """A group of the client's users. Of the limits of several groups, a person has the most generous."""
 
     name: Name
     """Name of the group."""
     description: str = ""
     """What the group is for."""
+    requests_per_minute: Annotated[int, Field(gt=0)] | None = None
+    """Requests to language models that each of its people may make in a minute; as many as they like when left out."""
+    tokens_per_day: Annotated[int, Field(gt=0)] | None = None
+    """Tokens, of questions and answers together, that each of its people may use in a day; no limit when left out."""
 
 
 class User(Part):
@@ -302,6 +306,140 @@ class ModelUse(Part):
         return (self.engine,) if isinstance(self.engine, str) else self.engine or ()
 
 
+PROVIDER_KINDS = ("anthropic", "openai", "mistral", "perplexity", "azure", "openai-compatible")
+"""Kinds of cloud providers that the router knows."""
+
+
+class Provider(Part):
+    """A cloud provider of language models. Its key is a secret that the client gives:
+    ``freehold secrets set <client> litellm.cloud_<provider>``."""
+
+    kind: Literal["anthropic", "openai", "mistral", "perplexity", "azure", "openai-compatible"] | None = None
+    """How it is spoken to; that of its name when left out."""
+    endpoint: (
+        Annotated[str, Field(pattern=r"^https://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$")] | None
+    ) = None
+    """Base address of its API, such as ``https://acme.openai.azure.com``; that of its kind when left out."""
+    api_version: Annotated[str, Field(pattern=r"^[0-9A-Za-z.-]+$")] | None = None
+    """Version of the API (``azure``)."""
+    region: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] | None = None
+    """Where it computes, by the client's contract: a country by its two capital letters, or ``EU``; unknown when left out."""
+    agreement: Line | None = None
+    """The contract that allows its use, for the evidence: such as ``DPA of 2026-03-01, nothing is kept``."""
+
+
+class CloudModel(Part):
+    """A cloud language model that some people may use, for what is not sensitive."""
+
+    provider: Name
+    """A provider of ``routing.providers``."""
+    model: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")]
+    """Its name at the provider."""
+    groups: tuple[Name, ...] = ()
+    """Groups whose people may use it; nobody may when left out."""
+    local: str | None = None
+    """Name of the local language model that answers in its place; ``routing.local`` when left out."""
+    input_price: Annotated[float, Field(ge=0)] | None = None
+    """Price of a million tokens of questions in US dollars."""
+    output_price: Annotated[float, Field(ge=0)] | None = None
+    """Price of a million tokens of answers in US dollars."""
+
+
+class Task(Part):
+    """A kind of work, which people choose by its name as they choose a language model."""
+
+    description: str = ""
+    """What it is for."""
+    local: str | None = None
+    """Name of the local language model that does it; ``routing.local`` when left out."""
+    cloud: Name | None = None
+    """The cloud language model that does it where the policy allows; none when left out."""
+
+
+class Presidio(Part):
+    """Microsoft Presidio as one more detector: names of people and places by language."""
+
+    languages: Annotated[tuple[Annotated[str, Field(pattern=r"^[a-z]{2}$")], ...], Field(min_length=1)]
+    """Languages that it reads, by their two letters."""
+
+
+class Sensitive(Part):
+    """What counts as sensitive, and so never leaves."""
+
+    countries: tuple[Annotated[str, Field(pattern=r"^[A-Z]{2}$")], ...] = ()
+    """Countries whose national numbers are looked for; all that are built in when left out."""
+    ignore: tuple[Name, ...] = ()
+    """Categories that do not count as sensitive."""
+    names: bool = True
+    """Whether names in the client's own list (``freehold route names``) count as sensitive."""
+    presidio: Presidio | None = None
+    """Presidio besides the built-in detectors; off when left out."""
+
+
+class Routing(Part):
+    """Which requests may go to a cloud provider. Local is the default: without this part, everything stays in the building."""
+
+    local: str | None = None
+    """Name of the local language model that answers in the place of a cloud one; the first that chats when left out."""
+    providers: dict[Name, Provider | None] = {}
+    """Cloud providers by name."""
+    cloud: dict[Name, CloudModel] = {}
+    """Cloud language models by the name under which people choose them."""
+    tasks: dict[Name, Task] = {}
+    """Kinds of work by the name under which people choose them."""
+    sensitive: Sensitive = Sensitive()
+    never_leaves: tuple[Literal["attachments", "context", "images"], ...] = (
+        "attachments",
+        "context",
+        "images",
+    )
+    """What never leaves whatever is in it: files, passages of documents that were found for a question, and images."""
+    notice: bool = True
+    """Whether an answer that came from elsewhere than what was chosen begins with a line that says so."""
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        for name, provider in self.providers.items():
+            kind = (provider and provider.kind) or name
+            if kind not in PROVIDER_KINDS:
+                raise ValueError(f'give the kind of the provider "{name}": {", ".join(PROVIDER_KINDS)}')
+            if kind in {"azure", "openai-compatible"} and not (provider and provider.endpoint):
+                raise ValueError(f'give the endpoint of the provider "{name}"')
+        for name, model in self.cloud.items():
+            if model.provider not in self.providers:
+                raise ValueError(f'the provider "{model.provider}" of "{name}" is not among the providers')
+        for name, task in self.tasks.items():
+            if name in self.cloud:
+                raise ValueError(f'"{name}" is a cloud language model and a task')
+            if task.cloud and task.cloud not in self.cloud:
+                raise ValueError(
+                    f'the cloud language model "{task.cloud}" of the task "{name}" is not in cloud'
+                )
+        return self
+
+
+class Audit(Part):
+    """The record of what was asked and answered."""
+
+    retention_months: Annotated[int, Field(ge=1, le=120)] = 12
+    """Months after which it is removed."""
+    when_full: Literal["stop", "pass"] = "stop"
+    """What the router does when it can record no more, since the traces take nothing: answer no more, or answer unrecorded."""
+    spool_mib: Annotated[int, Field(ge=16, le=65536)] = 512
+    """Space in MiB for records that wait for the traces."""
+    mask: bool = False
+    """Whether what the detectors find is blacked out before it is recorded."""
+
+
+class Egress(Part):
+    """The one way out to the internet."""
+
+    closed: bool = True
+    """Whether containers reach nothing outside but through the host ``egress``, which knows a list of names."""
+    allow: tuple[DomainName, ...] = ()
+    """More names that containers may reach, such as that of a provider of logins."""
+
+
 class System(Part):
     """The base system of every container."""
 
@@ -345,6 +483,9 @@ class Stack(Part):
     review_months: Annotated[int, Field(ge=1, le=60)] = 6
     """Months after which Freehold reminds of a language model that is served: there may be a better one."""
     use: Use = Use()
+    routing: Routing = Routing()
+    audit: Audit = Audit()
+    egress: Egress = Egress()
     groups: tuple[Group, ...] = ()
     users: tuple[User, ...] = ()
     sources: Sources = Sources()
