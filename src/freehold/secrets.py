@@ -32,9 +32,14 @@ __all__ = ["Secrets", "SecretsKeyError", "UnknownSecretError", "generate", "hand
 SECRETS_FILE = "secrets.yml"
 FINGERPRINT_KEY = "freehold.fingerprint_key"
 SSH_KEY = "freehold.ssh_key"
+SIGNING_KEY = "freehold.signing_key"
+"""Signs folders for auditors (:mod:`freehold.signing`), which makes it when it signs first."""
 
 OWN = {FINGERPRINT_KEY: Secret(type="hex", length=64), SSH_KEY: Secret(type="ssh-key")}
 """What every client has, beside the root of its authority."""
+
+_STAY = frozenset({authority.ROOT, SIGNING_KEY})
+"""Secrets that no child process is handed."""
 
 ISSUED = frozenset({"certificate", "authority"})
 """Types of secrets that the client's authority issues: see :meth:`Secrets.certify`."""
@@ -163,9 +168,10 @@ class Secrets:
         return _by_name(self._document)
 
     def document(self) -> Document:
-        """The secrets to hand to a child process (see :data:`handed`): all but the authority's root, which issues and no more."""
+        """The secrets to hand to a child process (see :data:`handed`): all but the authority's root, which issues and no
+        more, and the key that signs."""
         return {
-            service: {key: value for key, value in entries.items() if f"{service}.{key}" != authority.ROOT}
+            service: {key: value for key, value in entries.items() if f"{service}.{key}" not in _STAY}
             for service, entries in self._document.items()
         }
 
