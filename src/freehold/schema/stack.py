@@ -7,6 +7,7 @@ layout validates them against ``roles/<name>/meta/argument_specs.yml``.
 from __future__ import annotations
 
 import re
+from datetime import date
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -440,6 +441,59 @@ class Egress(Part):
     """More names that containers may reach, such as that of a provider of logins."""
 
 
+class Person(Part):
+    """A person who answers for something."""
+
+    name: Line
+    """Full name, or that of the office."""
+    mail: Mail | None = None
+    """Mail address."""
+
+
+class Done(Part):
+    """Something that was done, and where it is written down."""
+
+    day: date
+    """Day, such as ``2026-03-01``."""
+    where: Line
+    """Where it is written down, such as ``list of participants, folder AI, no. 3``."""
+
+
+class Governance(Part):
+    """What the client itself states about the use of the stack, for ``freehold evidence``. Freehold shows it and judges
+    nothing; what is left out stands in the evidence as missing."""
+
+    purpose: str = ""
+    """What the stack is used for, and what it is not used for."""
+    controller: Line | None = None
+    """Who is responsible for the processing of personal data: name and address (GDPR Art. 30)."""
+    responsible: Person | None = None
+    """Who answers for the stack."""
+    data_protection_officer: Person | None = None
+    """The data protection officer."""
+    legal_basis: Line | None = None
+    """Why personal data may be processed, such as ``GDPR Art. 6(1)(f), and Art. 9(2)(f) for health data in cases``."""
+    people: tuple[Line, ...] = ()
+    """Whose personal data is processed, such as ``clients`` and ``employees``."""
+    data: tuple[Line, ...] = ()
+    """Kinds of personal data, such as ``correspondence`` and ``health data in cases``."""
+    risk_class: Literal["minimal", "limited", "high"] | None = None
+    """Class of risk by the EU AI Act, as the client has found it: ``high`` for what stands in Annex III, ``limited`` for what
+    talks to people (Art. 50), else ``minimal``."""
+    risk_reason: str = ""
+    """Why it is of that class: which uses of Annex III were looked at."""
+    oversight: str = ""
+    """How people check the answers before something follows from them."""
+    stop: str = ""
+    """Who may stop the stack or a language model, and how."""
+    users_informed: Done | None = None
+    """When the people who use it were told that they use an AI system, and by what."""
+    training: Done | None = None
+    """When the people who use it last learned what it can and cannot do."""
+    impact_assessment: Done | None = None
+    """The data protection impact assessment (GDPR Art. 35), or why none is needed."""
+
+
 class System(Part):
     """The base system of every container."""
 
@@ -486,6 +540,7 @@ class Stack(Part):
     routing: Routing = Routing()
     audit: Audit = Audit()
     egress: Egress = Egress()
+    governance: Governance = Governance()
     groups: tuple[Group, ...] = ()
     users: tuple[User, ...] = ()
     sources: Sources = Sources()
