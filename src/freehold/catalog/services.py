@@ -40,8 +40,8 @@ class Port(_Meta):
     port: Annotated[int, Field(ge=1, le=65535)]
     protocol: Literal["tcp", "udp"] = "tcp"
     sources: tuple[str, ...] = ()
-    """Who may reach it: names of services, ``dependents`` (the services that need or want this one), ``users`` (the
-    client's networks of people), ``admins``."""
+    """Who may reach it: names of services, ``dependents`` (the services that need or want this one), ``hosts`` (every other
+    host of the client), ``users`` (the client's networks of people), ``admins``."""
 
 
 class Route(_Meta):
@@ -178,6 +178,12 @@ class ServiceMeta(_Meta):
     metrics: tuple[Metrics, ...] = ()
     alerts: tuple[Alert, ...] = ()
     login: str | None = None
+    outside: str | None = None
+    """What the service asks outside of the client's network while it runs, through the host ``egress``: an expression that gives
+    a list of addresses (``https://name/...``), empty ones left out. What is installed is known from ``artifacts``."""
+    direct: str | None = None
+    """What the service reaches past ``egress`` because it is not asked over HTTP, such as a mail server: an expression that
+    gives a list of ``name:port``, empty ones left out."""
     """How to log in, for the summary: names of secrets and users in words."""
     variables: dict[str, str] = {}
     """Role variables (without the ``<name>_`` prefix) as Jinja expressions over the layout: see ``layout/variables.py``."""

@@ -15,7 +15,7 @@ from freehold.catalog.services import ServiceMeta, UnknownServiceError
 from freehold.errors import FreeholdError
 from freehold.layout import aliases, gpus, licence_gate, models, network, people, placement, settings, trial
 from freehold.layout.gpus import NodeGpu
-from freehold.layout.placement import GATEWAY, WEIGHTS, Seat
+from freehold.layout.placement import EGRESS, GATEWAY, WEIGHTS, Seat
 from freehold.layout.types import (
     AssignedGpu,
     Host,
@@ -164,6 +164,9 @@ def compute(
         nodes=_nodes(stack, directory),
         hosts=tuple(host for host in hosts if host.name in kept),
         services=tuple(
+    hosts = [
+        _host(stack, seat, seats, given.get(seat.name, []), serving, wiring.direct(seat)) for seat in seats
+    ]
             service.model_copy(update={"after": tuple(name for name in service.after if name in kept)})
             for service in placed
             if service.name in kept
@@ -182,6 +185,7 @@ def compute(
 def _raise(problems: list[Problem], origins: Origins | None) -> None:
     if problems:
         raise LayoutError(
+        egress=next((seat.address for seat in seats if seat.role == EGRESS and stack.egress.closed), None),
             [problem.located(origins or {}) for problem in problems], doing="laying out the stack"
         )
 
@@ -199,7 +203,7 @@ def _kept(only: str | None, names: set[str], catalog: Mapping[str, ServiceMeta])
                 where="--only",
                 remedy=f"Name one of: {', '.join(sorted(names)) or 'none, the stack file lists no services'}.",
             )
-    return placement.closure(wanted, catalog)
+    return placement.closure(wanted, catalog) | (names & {placement.EGRESS})
 
 
 def services_of(only: str) -> list[str]:
@@ -224,6 +228,7 @@ def _host(
         interface=IPv4Interface((seat.address, stack.network.subnet.prefixlen)),
         gateway=network.gateway(stack.network),
         bridge=stack.network.bridge,
+    direct: Sequence[tuple[str, int]],
         vlan=stack.network.vlan,
         firewall=stack.network.firewall,
         dns=stack.network.dns,
@@ -257,6 +262,7 @@ def _weights(
     keeper = any(other.role == WEIGHTS and other.node == seat.node for other in seats)
     if models.MODELS in seat.override.mounts:
         return
+        outgoing=network.outgoing(stack, seat, seats, direct),
     if seat.role == WEIGHTS:
         yield Mount(path=models.MODELS, source=source)
     elif keeper and any(model.path for model in serving.get(seat.name, ())):

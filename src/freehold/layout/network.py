@@ -6,13 +6,15 @@ from collections.abc import Iterable, Sequence
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 
 from freehold.catalog.services import slot_of
-from freehold.layout.placement import Seat
-from freehold.layout.types import FirewallRule
+from freehold.layout.placement import EGRESS, Seat
+from freehold.layout.types import FirewallRule, OutgoingRule
 from freehold.schema.problems import KeyPath, Problem
 from freehold.schema.stack import Network, Stack
 
 PRIVATE = (IPv4Network("10.0.0.0/8"), IPv4Network("172.16.0.0/12"), IPv4Network("192.168.0.0/16"))
 """Private networks (RFC 1918): whence people come where the client names no networks of users."""
+
+EVERYWHERE = IPv4Network("0.0.0.0/0")
 
 MONITOR = "prometheus"
 """The service that reads the metrics of all others."""
@@ -113,6 +115,7 @@ def rules(stack: Stack, seat: Seat, seats: Sequence[Seat]) -> tuple[FirewallRule
     ]
     groups = {
         "dependents": tuple(dependents),
+        "hosts": tuple(IPv4Network(other.address) for other in seats if other.name != seat.name),
         "users": stack.network.users or PRIVATE,
         "admins": admins(stack),
         **addresses,
@@ -139,6 +142,105 @@ def rules(stack: Stack, seat: Seat, seats: Sequence[Seat]) -> tuple[FirewallRule
             )
         )
     return tuple(found)
+
+
+def outgoing(
+    stack: Stack, seat: Seat, seats: Sequence[Seat], direct: Sequence[tuple[str, int]] = ()
+) -> tuple[OutgoingRule, ...] | None:
+    """What a host may reach: ports of others that let it in by name, and the one way out; none where everything is let out.
+
+    That people's networks may reach a port opens no way from one host to another, though its address is among theirs.
+
+    Args:
+        stack: What the client wants.
+        seat: The host.
+        seats: All hosts.
+        direct: Names or addresses with ports that the service reaches past the one way out.
+    """
+    if not any(other.role == EGRESS for other in seats) or not stack.egress.closed:
+        return None
+    found = [
+        OutgoingRule(
+            destinations=(IPv4Network(other.address),),
+            port=port.port,
+            protocol=port.protocol,
+            comment=f"{other.name} {name}",
+        )
+        for other in seats
+        for name, port in sorted(other.meta.ports.items())
+        if other.role != seat.role and _lets_in(seat, other, name)
+    ]
+    found += [
+        OutgoingRule(
+            destinations=rule.sources,
+            port=rule.port,
+            last=rule.last,
+            protocol=rule.protocol,
+            comment=rule.comment,
+        )
+        for rule in _of_cluster(stack, seat, seats)
+    ]
+    if seat.name == MONITOR:
+        found += _exporters(stack, seat, seats)
+    for name, port_number in direct:
+        found += _direct(stack, seat, name, port_number)
+    if seat.role == EGRESS:
+        found += _from_egress(stack)
+    return tuple(found)
+
+
+def _lets_in(seat: Seat, other: Seat, name: str) -> bool:
+    """Whether a port of another host is open to the service of this one, by its name and not by its address."""
+    sources = {*other.meta.ports[name].sources}
+    if name in {metrics.port for metrics in other.meta.metrics}:
+        sources.add(MONITOR)
+    dependent = other.role in {*seat.meta.needs, *seat.meta.wants}
+    return seat.role in sources or "hosts" in sources or ("dependents" in sources and dependent)
+
+
+def _exporters(stack: Stack, seat: Seat, seats: Sequence[Seat]) -> Iterable[OutgoingRule]:
+    hosts = tuple(IPv4Network(other.address) for other in seats if other.name != seat.name)
+    nodes = tuple(dict.fromkeys(_network(node.address) for node in stack.nodes.values() if node.address))
+    for destinations, of in ((hosts, "hosts"), (nodes, "nodes")):
+        if destinations:
+            yield OutgoingRule(
+                destinations=destinations,
+                port=EXPORTER_PORT,
+                protocol="tcp",
+                comment=f"node exporters of {of}",
+            )
+
+
+def _network(address: str) -> IPv4Network:
+    """An address; of a name, which only the network knows, any."""
+    try:
+        return IPv4Network(address)
+    except ValueError:
+        return EVERYWHERE
+
+
+def _direct(stack: Stack, seat: Seat, name: str, port: int) -> Iterable[OutgoingRule]:
+    destination = _network(name)
+    yield OutgoingRule(
+        destinations=(destination,), port=port, protocol="tcp", comment=f"{name} for {seat.name}"
+    )
+    if destination == EVERYWHERE:
+        yield from _resolvers(stack)
+
+
+def _resolvers(stack: Stack) -> Iterable[OutgoingRule]:
+    """Where names are asked: the resolvers of the stack, else those of the node, whose addresses are not known here."""
+    servers = tuple(IPv4Network(address) for address in stack.network.dns) or (EVERYWHERE,)
+    for protocol in ("udp", "tcp"):
+        yield OutgoingRule(destinations=servers, port=53, protocol=protocol, comment="names")
+
+
+def _from_egress(stack: Stack) -> Iterable[OutgoingRule]:
+    """What the proxy's own user may reach, which asks everything that it knows; which of it, its list of names decides."""
+    yield from _resolvers(stack)
+    yield OutgoingRule(
+        destinations=(EVERYWHERE,), port=1, last=65535, protocol="tcp", comment="what is on the list of names"
+    )
 
 
 def _of_cluster(stack: Stack, seat: Seat, seats: Sequence[Seat]) -> Iterable[FirewallRule]:

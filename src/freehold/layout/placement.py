@@ -22,10 +22,14 @@ GATEWAY = "caddy"
 WEIGHTS = "weights"
 """The service that alone may write the weights of language models of its node."""
 
+EGRESS = "egress"
+"""The service through which alone the others reach what is outside. It starts first."""
+
 NODE_RESERVE = 2048
 """MiB of memory that stay with the node itself."""
 
 _START_STEP = 10
+_EGRESS_START = 5
 _GATEWAY_START = 900
 
 
@@ -86,7 +90,7 @@ def closure(wanted: Iterable[str], catalog: Mapping[str, ServiceMeta]) -> set[st
 
 def chosen(stack: Stack, catalog: Mapping[str, ServiceMeta], problems: list[Problem]) -> set[str]:
     """The names of all services that the client gets."""
-    names = closure([*stack.services, *_of_models(stack, catalog)], catalog)
+    names = closure([*stack.services, *_of_models(stack, catalog), *_way_out(stack, catalog)], catalog)
     unknown = {name for name in names if role_of(name, catalog) is None}
     for name in sorted(unknown):
         if name in stack.services:
@@ -119,12 +123,19 @@ def _of_models(stack: Stack, catalog: Mapping[str, ServiceMeta]) -> Iterable[str
     return [WEIGHTS] if stack.models and WEIGHTS in catalog and readers & engines else []
 
 
+def _way_out(stack: Stack, catalog: Mapping[str, ServiceMeta]) -> Iterable[str]:
+    """The one way out, where there is anything to close in."""
+    return [EGRESS] if stack.egress.closed and stack.services and EGRESS in catalog else []
+
+
 def before(meta: ServiceMeta, names: Iterable[str], catalog: Mapping[str, ServiceMeta]) -> set[str]:
     """Which of the named services start before this one."""
     roles = {name: role_of(name, catalog) for name in names}
     if meta.name == GATEWAY:
         return set(roles) - {GATEWAY}
-    earlier = {*meta.needs, *meta.wants} - {GATEWAY, meta.name}
+    if meta.name == EGRESS:
+        return set()
+    earlier = {*meta.needs, *meta.wants, EGRESS} - {GATEWAY, meta.name}
     return {name for name, role in roles.items() if role in earlier}
 
 
@@ -134,7 +145,11 @@ def start_orders(catalog: Mapping[str, ServiceMeta]) -> dict[str, int]:
     Raises:
         FreeholdError: Services wait for each other in a circle.
     """
-    graph = {name: before(meta, catalog, catalog) for name, meta in catalog.items() if name != GATEWAY}
+    graph = {
+        name: before(meta, catalog, catalog) - {EGRESS}
+        for name, meta in catalog.items()
+        if name not in {GATEWAY, EGRESS}
+    }
     try:
         ordered = list(TopologicalSorter(graph).static_order())
     except CycleError as error:
@@ -147,7 +162,7 @@ def start_orders(catalog: Mapping[str, ServiceMeta]) -> dict[str, int]:
     orders: dict[str, int] = {}
     for name in ordered:
         orders[name] = max((orders[earlier] for earlier in graph[name]), default=0) + _START_STEP
-    return {**orders, GATEWAY: _GATEWAY_START}
+    return {EGRESS: _EGRESS_START, **orders, GATEWAY: _GATEWAY_START}
 
 
 def seats(

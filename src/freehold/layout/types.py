@@ -74,6 +74,17 @@ class FirewallRule(_Value):
     """Last port, where the rule is for all from ``port`` on."""
 
 
+class OutgoingRule(_Value):
+    """What a host may reach; everything else is refused."""
+
+    destinations: tuple[IPv4Network, ...]
+    port: int
+    protocol: str
+    comment: str
+    last: int | None = None
+    """Last port, where the rule is for all from ``port`` on."""
+
+
 class Host(_Value):
     """One container."""
 
@@ -107,6 +118,8 @@ class Host(_Value):
     mounts: tuple[Mount, ...] = ()
     start_order: int
     rules: tuple[FirewallRule, ...] = ()
+    outgoing: tuple[OutgoingRule, ...] | None = None
+    """What the host may reach; none where the stack lets everything out (``egress.closed: false``)."""
 
     @property
     def address(self) -> IPv4Address:
@@ -224,6 +237,8 @@ class Layout(_Value):
     routes: tuple[RouteTarget, ...]
     models: tuple[ServedModel, ...] = ()
     admins: tuple[IPv4Network, ...]
+    egress: IPv4Address | None = None
+    """Address of the one way out; none where the stack lets everything out."""
     monitor: IPv4Address | None = None
     """Address of the monitoring service that asks every host for its figures; none where the stack has no such service."""
     users: tuple[User, ...]

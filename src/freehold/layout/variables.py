@@ -124,6 +124,16 @@ def days(meta: ServiceMeta, bucket: Bucket, settings: Mapping[str, Any]) -> int 
 
     Raises:
         FreeholdError: The expression is wrong, or gives no number of days; it names the role.
+def listed(meta: ServiceMeta, key: str, expression: str | None, names: Mapping[str, Any]) -> list[str]:
+    """The texts that an expression lists, each once and without empty ones; none where there is no expression.
+
+    Raises:
+        FreeholdError: The expression is wrong; it names the role.
+    """
+    found = _value(meta, key, expression, names) if expression else []
+    return list(dict.fromkeys(str(one) for one in found if one))
+
+
     """
     if not isinstance(bucket.expire_days, str):
         return bucket.expire_days

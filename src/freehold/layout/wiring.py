@@ -154,6 +154,16 @@ class Wiring:
             own = name.startswith(f"{seat.role}.")
             return known(f"{seat.name}.{name.removeprefix(f'{seat.role}.')}" if own else name)
 
+    def outside(self, seat: Seat) -> list[str]:
+        """Addresses that a service asks through the one way out while it runs."""
+        return variables.listed(seat.meta, "outside", seat.meta.outside, self._names(seat))
+
+    def direct(self, seat: Seat) -> list[tuple[str, int]]:
+        """Names or addresses with ports that a service reaches past the one way out."""
+        found = variables.listed(seat.meta, "direct", seat.meta.direct, self._names(seat))
+        parts = (one.rpartition(":") for one in found)
+        return [(name, int(port)) for name, _, port in parts if name and port.isdecimal()]
+
         return secret
 
     def _engine(self, seat: Seat) -> dict[str, Any]:
