@@ -35,6 +35,9 @@ SSH_KEY = "freehold.ssh_key"
 SIGNING_KEY = "freehold.signing_key"
 """Signs folders for auditors (:mod:`freehold.signing`), which makes it when it signs first."""
 
+GIVEN = "given"
+"""Type of secrets that the client hands in: Freehold makes none."""
+
 OWN = {FINGERPRINT_KEY: Secret(type="hex", length=64), SSH_KEY: Secret(type="ssh-key")}
 """What every client has, beside the root of its authority."""
 
@@ -73,10 +76,10 @@ def generate(kind: Secret) -> str:
     4); ``ssh-key`` is an ed25519 private key in OpenSSH's format.
 
     Raises:
-        ValueError: The authority issues secrets of this kind.
+        ValueError: The authority issues secrets of this kind, or the client gives them.
     """
-    if kind.type in ISSUED:
-        raise ValueError(f"a secret of the type {kind.type} is issued, not generated")
+    if kind.type in ISSUED | {GIVEN}:
+        raise ValueError(f"a secret of the type {kind.type} is not generated")
     if kind.type == "uuid":
         return kind.prefix + str(uuid.uuid4())
     if kind.type == "hex":
@@ -186,7 +189,7 @@ class Secrets:
         missing = {
             name: kind
             for name, kind in (OWN | dict(wanted)).items()
-            if kind.type not in ISSUED and not self.has(name)
+            if kind.type not in ISSUED | {GIVEN} and not self.has(name)
         }
         if not missing:
             return []

@@ -70,9 +70,10 @@ class Health(_Meta):
 class Secret(_Meta):
     """A secret that is made once per client."""
 
-    type: Literal["password", "hex", "token", "uuid", "ssh-key", "certificate", "authority"]
+    type: Literal["password", "hex", "token", "uuid", "ssh-key", "certificate", "authority", "given"]
     """``certificate``: private key, certificate and chain (PEM) of the service, by the client's own authority;
-    ``authority``: the same of an authority under it."""
+    ``authority``: the same of an authority under it; ``given``: made elsewhere, such as the one of an identity provider. The
+    client hands it in (``freehold secrets set``), and it is asked for where the service's variables read it."""
     length: Annotated[int, Field(ge=8, le=128)] = 32
     """Characters of the secret (for ``hex`` and ``token`` of the printed text)."""
     prefix: str = ""

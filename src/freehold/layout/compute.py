@@ -13,7 +13,18 @@ from freehold.catalog import services as catalog_of
 from freehold.catalog import versions
 from freehold.catalog.services import ServiceMeta, UnknownServiceError
 from freehold.errors import FreeholdError
-from freehold.layout import aliases, gpus, licence_gate, models, network, people, placement, settings, trial
+from freehold.layout import (
+    aliases,
+    gpus,
+    licence_gate,
+    models,
+    network,
+    people,
+    placement,
+    settings,
+    sso,
+    trial,
+)
 from freehold.layout.gpus import NodeGpu
 from freehold.layout.placement import EGRESS, GATEWAY, WEIGHTS, Seat
 from freehold.layout.types import (
@@ -133,6 +144,7 @@ def compute(
     }
     problems += network.check(stack, seats)
     problems += people.check(stack)
+    problems += sso.check(stack, names)
     problems += _mounts(seats)
     problems += _systems(seats, roles)
     for name in sorted(names & stack.services.keys()):

@@ -25,6 +25,8 @@ An expression is Jinja without braces, such as ``services.postgres.address``. It
 ``scrapes, alerts, hosts, nodes``
     what the monitoring asks and watches: metrics and alerts of the services, all hosts, and the nodes that are reached
     over SSH (``name, address``; nodes with ``gpus``, their number of NVIDIA GPUs).
+``sso``
+    the client's identity provider as this service is told of it (``layout/sso.py``); empty where it takes no part.
 ``secret("postgres.superuser")``
     the Ansible lookup of a secret.
 """

@@ -7,7 +7,7 @@ from typing import Any
 
 from freehold.catalog.services import ServiceMeta, argument_specs
 from freehold.catalog.versions import Artifact, UnknownArtifactError, mirrored
-from freehold.layout import aliases, settings, variables
+from freehold.layout import aliases, settings, sso, variables
 from freehold.layout.aliases import Alias
 from freehold.layout.placement import Seat
 from freehold.layout.types import AssignedGpu, RouteTarget, ServedModel, ServicePlacement
@@ -21,6 +21,10 @@ def own_settings(stack: Stack, seat: Seat, given: Mapping[str, Sequence[Assigned
     without = seat.meta.engine and stack.gpu_layout and not given.get(seat.name)
     can = without and f"{seat.role}_device" in argument_specs(seat.role)
     return {"device": "cpu", **settings} if can else dict(settings)
+
+
+GIVEN = "given"
+"""Type of secrets that a service has only where its variables read them."""
 
 
 class Wiring:
@@ -108,7 +112,11 @@ class Wiring:
                     variables={f"{prefix}{key}": value for key, value in values.items()},
                     secrets=tuple(
                         sorted(
-                            {f"{seat.name}.{secret}" for secret in seat.meta.secrets}
+                            {
+                                f"{seat.name}.{name}"
+                                for name, kind in seat.meta.secrets.items()
+                                if kind.type != GIVEN
+                            }
                             | variables.looked_up(values)
                         )
                     ),
@@ -124,6 +132,7 @@ class Wiring:
             "services": {name: value for name, value in self.services_by_name.items() if name in visible},
             "settings": self.services_by_name[seat.name]["settings"],
             "serving": self.serving[seat.name],
+            "sso": sso.of_service(self.stack.sso, seat.name),
             "weights": self._weights(seat.node),
             "secret": self._secret(seat),
             "databases": [

@@ -17,7 +17,7 @@ from freehold.catalog import services as catalog
 from freehold.errors import BadInputError, FreeholdError
 from freehold.layout import licence_gate, trial
 from freehold.layout.types import WEIGHTS_OWNER, Layout, NodeAccess
-from freehold.run import driver, gpus, plan, served, templates
+from freehold.run import driver, given, gpus, plan, served, templates
 from freehold.run.context import Client
 from freehold.run.finding import Finding as Finding
 from freehold.schema.stack import Use
@@ -69,6 +69,14 @@ def _findings(client: Client) -> Iterator[Finding]:
     yield from _engines(layout)
     yield from _artifacts(layout)
     yield from _licences(client)
+    lacking = given.missing(client)
+    for name in lacking:
+        yield Finding(
+            f"secret {name}",
+            "problem",
+            f"the stack needs the secret {name}, which only you have",
+            f"Run: {given.command(client.stack.client, name)}",
+        )
     yield _version(client)
     privileges = _privileges(client)
     yield privileges
@@ -76,7 +84,7 @@ def _findings(client: Client) -> Iterator[Finding]:
         return
     reached = {node.name: _ssh(client, node) for node in _over_ssh(client)}
     open_ = all(finding.status != "problem" for finding in reached.values())
-    sound = open_  # what a plan needs of a node is asked over SSH
+    sound = open_ and not lacking  # what a plan needs of a node is asked over SSH
     for node in sorted({host.node for host in layout.hosts}):
         for finding in _guarded(f"node {node}", partial(_node, client, node, ask=open_)):
             sound = sound and finding.status != "problem"

@@ -20,7 +20,7 @@ from freehold.layout.types import Layout
 from freehold.proxmox.client import PveClient, Token
 from freehold.schema.load import LoadedStack, load_stack
 from freehold.schema.stack import Stack
-from freehold.secrets import FINGERPRINT_KEY, ISSUED, SSH_KEY, Secrets
+from freehold.secrets import FINGERPRINT_KEY, GIVEN, ISSUED, SSH_KEY, Secrets
 from freehold.vault import write_private
 from freehold.webauth import bcrypt_hash
 
@@ -123,6 +123,11 @@ class Client:
             raise BadInputError(
                 f"No service or user has a secret {name}",
                 remedy=f"Names: freehold secrets show {self.stack.client}",
+            )
+        if kinds[name].type == GIVEN:
+            raise BadInputError(
+                f"Freehold does not make {name}: it comes from elsewhere",
+                remedy=f"Hand in the new one: freehold secrets set {self.stack.client} {name}",
             )
         if kinds[name].type in ISSUED:
             self.secrets.get(name)

@@ -7,7 +7,7 @@ from freehold.proxmox.changes import Plan
 from freehold.proxmox.observe import Observed, observe
 from freehold.proxmox.plan import plan as make_plan
 from freehold.proxmox.spec import ContainerSpec
-from freehold.run import gpus, specs, templates
+from freehold.run import given, gpus, specs, templates
 from freehold.run.context import Client
 
 
@@ -39,12 +39,14 @@ def plan(client: Client, *, prune: bool = False, ask: bool = True) -> tuple[Plan
         ask: Ask the nodes which device nodes their GPUs have, unless they were asked before.
 
     Raises:
+        MissingSecretError: The stack needs secrets that the client has not given.
         ForeignGuestError: Something that is not Freehold's holds a VMID, a name or an address that is wanted.
         PveError: The API refused to say.
         FreeholdError: A node does not say which GPUs it has.
     """
     api = client.api  # a client without a token has none, and nothing is made for it
     client.ensure_secrets()
+    given.require(client)
     if ask:
         gpus.look(client)
     specs_ = wanted(client)

@@ -47,6 +47,8 @@ def _absolute(path: Path) -> Path:
 NodePath = Annotated[LinePath, AfterValidator(_absolute)]
 """A path on a node, where nothing is relative to anything."""
 
+HttpsAddress = Annotated[str, Field(pattern=r"^https://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$")]
+
 Mail = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")]
 
 
@@ -419,6 +421,70 @@ class Routing(Part):
         return self
 
 
+class SsoEndpoints(Part):
+    """Addresses of an identity provider, as its ``/.well-known/openid-configuration`` lists them."""
+
+    authorization: HttpsAddress
+    """``authorization_endpoint``: where people log in."""
+    token: HttpsAddress
+    """``token_endpoint``."""
+    userinfo: HttpsAddress
+    """``userinfo_endpoint``."""
+    keys: HttpsAddress
+    """``jwks_uri``."""
+
+
+SsoService = Literal["openwebui", "langfuse", "grafana"]
+"""Services that can ask an identity provider."""
+Claim = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+"""Name of a claim; Grafana reads it in an expression (JMESPath), where other characters mean something."""
+
+
+class Sso(Part):
+    """The client's identity provider (OpenID Connect): people log in with the account that they have. The secret of each
+    application is one that the client gives: ``freehold secrets set <client> openwebui.oidc_client_secret``."""
+
+    provider: Literal["entra", "google", "keycloak", "authentik", "oidc"]
+    """Whose it is: Microsoft Entra ID, Google, Keycloak, Authentik, or another one that speaks OpenID Connect (``oidc``)."""
+    issuer: HttpsAddress | None = None
+    """Its address (``issuer``), such as ``https://login.acme.example/realms/acme``, or
+    ``https://login.microsoftonline.com/<tenant>/v2.0``; Google's own when left out for ``google``."""
+    issuers: dict[SsoService, HttpsAddress] = {}
+    """Issuers of services that have one of their own, as Authentik's applications do."""
+    client_ids: dict[SsoService, Annotated[str, Field(pattern=r"^[A-Za-z0-9._:@/-]+$")]]
+    """The name by which the provider knows each application that takes part. n8n's free edition cannot."""
+    name: Line | None = None
+    """What the button for logging in says; the provider's name when left out."""
+    domains: tuple[DomainName, ...] = ()
+    """Domains of mail addresses that are let in; all when left out. Google, which knows everybody, needs them."""
+    groups_claim: Claim | None = None
+    """Claim that lists a person's groups. When given, the provider decides who is in which group of the chat."""
+    admins: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._@/-]*$")], ...] = ()
+    """Groups of the provider whose people see the monitoring as its administrators, while no others see it; for Entra their object ids."""
+    merge: bool = False
+    """Whether whoever the provider says has the mail address of an account of the stack gets that account in the chat. Only
+    for providers that let nobody choose that address."""
+    endpoints: SsoEndpoints | None = None
+    """Addresses for ``oidc``, which has none that are known."""
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        tenant = (self.issuer or "").removeprefix("https://login.microsoftonline.com/").partition("/")[0]
+        if self.provider != "google" and not self.issuer:
+            raise ValueError("give the issuer")
+        if self.provider == "google" and not self.domains:
+            raise ValueError("give the domains: otherwise anybody with an account of Google is let in")
+        if self.provider == "entra" and tenant in {"common", "organizations", "consumers"}:
+            raise ValueError(
+                f'the issuer "{tenant}" lets in people of every company; give that of your tenant'
+            )
+        if self.provider == "oidc" and "grafana" in self.client_ids and not self.endpoints:
+            raise ValueError("give the endpoints: Grafana does not ask the provider for them")
+        if self.admins and not self.groups_claim:
+            raise ValueError("give the groups_claim that says who the admins are")
+        return self
+
+
 class Audit(Part):
     """The record of what was asked and answered."""
 
@@ -540,6 +606,7 @@ class Stack(Part):
     routing: Routing = Routing()
     audit: Audit = Audit()
     egress: Egress = Egress()
+    sso: Sso | None = None
     governance: Governance = Governance()
     groups: tuple[Group, ...] = ()
     users: tuple[User, ...] = ()

@@ -1,0 +1,41 @@
+"""Secrets that the client hands in: those that services read and Freehold does not make."""
+
+from __future__ import annotations
+
+from freehold.errors import BadInputError
+from freehold.run.context import Client
+from freehold.secrets import GIVEN
+
+
+class MissingSecretError(BadInputError):
+    """A secret that the client must give is not there."""
+
+    def __init__(self, client: str, names: list[str]) -> None:
+        super().__init__(
+            f"The stack needs a secret that only you have: {', '.join(names)}",
+            doing="looking for secrets; nothing was touched",
+            where=names[0],
+            remedy="\n".join(f"Run: {command(client, name)}" for name in names),
+        )
+
+
+def command(client: str, name: str) -> str:
+    """The command that keeps a secret of the client's."""
+    return f"freehold secrets set {client} {name}"
+
+
+def missing(client: Client) -> list[str]:
+    """Names of the secrets that services of the layout read, that Freehold does not make, and that nobody has given."""
+    made = {name for name, kind in client.secret_kinds().items() if kind.type != GIVEN}
+    read = {name for service in client.layout.services for name in service.secrets}
+    return sorted(name for name in read - made if not client.secrets.has(name))
+
+
+def require(client: Client) -> None:
+    """Stop unless all are there.
+
+    Raises:
+        MissingSecretError: With each that is missing, and the command that keeps it.
+    """
+    if names := missing(client):
+        raise MissingSecretError(client.stack.client, names)
