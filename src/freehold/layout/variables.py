@@ -22,6 +22,9 @@ An expression is Jinja without braces, such as ``services.postgres.address``. It
     ``models``: what it serves, a list of ``name``, ``served`` (its name at the engine) and ``kind`` (``chat`` or ``embedding``).
 ``routed``
     the engines as the router gets them: with the names of ``aliases.yml`` at the engines where they lead.
+``routing, choices, context_mark``
+    of the stack, what may go to the cloud; what people choose from in a chat (``layout/choices.py``); and the mark of what is
+    added to a question from files and knowledge (``routing/markers.py``).
 ``scrapes, alerts, hosts, nodes``
     what the monitoring asks and watches: metrics and alerts of the services, all hosts, and the nodes that are reached
     over SSH (``name, address``; nodes with ``gpus``, their number of NVIDIA GPUs).

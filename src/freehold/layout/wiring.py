@@ -9,8 +9,10 @@ from freehold.catalog.services import ServiceMeta, argument_specs
 from freehold.catalog.versions import Artifact, UnknownArtifactError, mirrored
 from freehold.layout import aliases, settings, sso, variables
 from freehold.layout.aliases import Alias
+from freehold.layout.choices import choices
 from freehold.layout.placement import Seat
 from freehold.layout.types import AssignedGpu, RouteTarget, ServedModel, ServicePlacement
+from freehold.routing import markers
 from freehold.schema.problems import Problem
 from freehold.schema.stack import Stack
 
@@ -77,6 +79,8 @@ class Wiring:
             "nodes": _nodes(stack),
             "engines": [self._engine(seat) for seat in seats if seat.meta.engine],
             "routed": [],
+            "routing": stack.routing.model_dump(mode="json"),
+            "context_mark": markers.CONTEXT_MARK,
             "users": [
                 user.model_dump(mode="json") | {"password": variables.lookup(f"users.{user.mail}")}
                 for user in stack.users
@@ -87,6 +91,7 @@ class Wiring:
             "secret": variables.secret_function(catalog, own),
             "artifact": _artifact_function(lock, stack.sources.mirror),
         }
+        self.names["choices"] = choices(stack.routing, self.names["engines"])
         self.names_lead = names_lead
         self.databases = [database for seat in seats for database in _databases(seat)]
 

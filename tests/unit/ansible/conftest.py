@@ -168,12 +168,9 @@ def run_module(folder: Path, name: str, options: Mapping[str, object], before: s
 
 
 def environment_file(text: str) -> dict[str, str]:
-    """An environment file as systemd reads it (systemd.exec(5)): in double quotes, a backslash escapes."""
+    """An environment file as systemd reads it (systemd.exec(5)): in double quotes, a backslash escapes, and lines may end."""
     found = {}
-    for line in text.splitlines():
-        if line and not line.startswith("#"):
-            name, _, value = line.partition("=")
-            if value.startswith('"'):
-                value = re.sub(r"\\([\"\\`$])", r"\1", value[1:-1])
-            found[name] = value.strip("'")
+    for name, value in re.findall(r'^([^#\n=]+)=("(?:[^"\\]|\\.)*"|.*)$', text, re.MULTILINE):
+        plain = re.sub(r"\\([\"\\`$])", r"\1", value[1:-1]) if value.startswith('"') else value
+        found[name] = plain.strip("'")
     return found

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from freehold import render, resources
+from freehold.routing import markers
 
 from .conftest import environment_file
 
@@ -36,6 +37,43 @@ def test_people_choose_from_the_language_models_that_chat() -> None:
     )
 
     assert json.loads(settings["OPENAI_API_CONFIGS"]) == {"0": {"model_ids": ["large", "small"]}}
+
+
+def test_everybody_sees_every_language_model_unless_some_are_for_groups() -> None:
+    everybody = environment_file(render.render("openwebui/settings.env.j2", options()))
+    some = environment_file(
+        render.render("openwebui/settings.env.j2", options(models=[{"name": "cloud", "groups": ["staff"]}]))
+    )
+    granted = environment_file(render.render("openwebui/settings.env.j2", options(model_access="granted")))
+
+    assert everybody["BYPASS_MODEL_ACCESS_CONTROL"] == "true"
+    assert some["BYPASS_MODEL_ACCESS_CONTROL"] == granted["BYPASS_MODEL_ACCESS_CONTROL"] == "false"
+
+
+def test_work_behind_the_scenes_is_done_by_the_language_model_for_it_alone() -> None:
+    settings = environment_file(
+        render.render("openwebui/settings.env.j2", options(chat_models=["cloud", "own"], task_model="own"))
+    )
+
+    assert {settings[name] for name in ("TASK_MODEL", "TASK_MODEL_EXTERNAL", "CONTEXT_COMPACTION_MODEL")} == {
+        "own"
+    }
+    assert settings["ENABLE_SUBAGENTS"] == settings["ENABLE_OPENAI_API_PASSTHROUGH"] == "false"
+
+
+def test_what_is_found_reaches_the_router_under_the_mark() -> None:
+    off = environment_file(render.render("openwebui/settings.env.j2", options()))
+    on = environment_file(
+        render.render("openwebui/settings.env.j2", options(context_mark=markers.CONTEXT_MARK))
+    )
+    lines = on["RAG_TEMPLATE"].splitlines()
+
+    assert "RAG_TEMPLATE" not in off
+    assert lines[0] == markers.CONTEXT_MARK
+    assert lines[-3:] == ["<context>", "{{CONTEXT}}", "</context>"]
+    assert markers.marked(on["RAG_TEMPLATE"]) == {"attachments", "context"}
+    # Nothing after it is taken for a part of it.
+    assert on["PDF_EXTRACT_IMAGES"] == "false"
 
 
 def test_documents_are_searched_only_where_something_embeds_them() -> None:

@@ -1,4 +1,4 @@
-"""Module: accounts and groups of Open WebUI on the host, in one run over its API."""
+"""Module: accounts and groups of Open WebUI, and who sees which language model, in one run over its API on the host."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from ansible_collections.freehold.stack.plugins.module_utils import accounts, ap
 
 DOCUMENTATION = r"""
 module: openwebui_users
-short_description: Makes accounts and groups of Open WebUI
+short_description: Makes accounts and groups of Open WebUI, and grants language models
 description:
   - Runs on the host of Open WebUI, against its API, as its first administrator.
   - A new account gets its first password; a password that is there is left alone, for it is the person's own.
   - Accounts and groups that this module made and that are not wanted any more are removed, with the chats of the
     person. What others made is left alone, and so are further members of a group.
+  - A language model of the list is granted to its groups, or to everybody, and to nobody else; one that is not in the list
+    is left alone, unless this module granted it before.
   - When the administrator's password was rotated, the new one is given to the account first. When the mail address is
     another than that of the last run (a new domain), the account gets it too.
 options:
@@ -45,6 +47,18 @@ options:
     suboptions:
       name: {description: Name., type: str, required: true}
       description: {description: What the group is for., type: str, default: ""}
+      requests_per_minute: {description: Not used here., type: int}
+      tokens_per_day: {description: Not used here., type: int}
+  models:
+    description: Who sees which language model.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name: {description: Its name at the router., type: str, required: true}
+      description: {description: What people read of it., type: str, default: ""}
+      groups: {description: Groups whose people see it; everybody when left out., type: list, elements: str}
+      tools: {description: "Whether it may search files, notes and chats by itself.", type: bool, default: true}
 attributes:
   check_mode: {support: full, description: Says what would be made.}
   diff_mode: {support: full, description: Lists what is made.}
@@ -74,7 +88,7 @@ done:
 """
 
 MADE = Path("/var/lib/freehold/openwebui-accounts.json")
-"""Ids of the accounts and groups that this module made, and the administrator's mail address."""
+"""Ids of the accounts, groups and grants of language models that this module made, and the administrator's mail address."""
 
 # Runs as root in Open WebUI's own environment, with its settings, and reads the new password from standard input.
 _RESET = """
@@ -224,8 +238,58 @@ def _membership(
     server.make(f"{verb} {mail} to group {name}", "POST", path, {"user_ids": [user.get("id")]})
 
 
+def _grants(wanted: list[str] | None, groups: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
+    """Who sees a language model, as Open WebUI keeps it (C(models/access_grants.py)); C(*) is everybody with an account."""
+    if wanted is None:
+        return [{"principal_type": "user", "principal_id": "*", "permission": "read"}]
+    ids = sorted(groups[name].get("id", f"new {name}") for name in wanted)
+    return [{"principal_type": "group", "principal_id": each, "permission": "read"} for each in ids]
+
+
+def _models(
+    server: _OpenWebUI, wanted: list[dict[str, Any]], groups: dict[str, dict[str, Any]], made: dict[str, Any]
+) -> None:
+    """Grant the language models to their groups. Open WebUI has an entry for one as soon as something is said of it."""
+    if not wanted and not made["models"]:
+        return
+    found = {model["id"]: model for model in server.ask("GET", "/api/v1/models/base")}
+    for model in wanted:
+        name = model["name"]
+        known = found.get(name)
+        meta = dict((known or {}).get("meta") or {})
+        meta["description"] = model["description"] or None
+        meta["capabilities"] = (meta.get("capabilities") or {}) | {"builtin_tools": model["tools"]}
+        grants = _grants(model["groups"], groups)
+        form = {
+            "id": name,
+            "name": name,
+            "params": {},
+            **(known or {}),
+            "meta": meta,
+            "access_grants": grants,
+        }
+        if known is None:
+            new = server.make(f"language model {name}", "POST", "/api/v1/models/create", form)
+            _keep(server, made, "models", new)
+        elif (known.get("meta") or {}) != meta or _seen(known) != _seen(form):
+            server.make(f"who sees language model {name}", "POST", "/api/v1/models/model/update", form)
+    names = {model["name"] for model in wanted}
+    for name in [name for name in made["models"] if name not in names]:
+        if name in found:
+            server.make(
+                f"removal of language model {name}", "POST", "/api/v1/models/model/delete", {"id": name}
+            )
+        if not server.module.check_mode:
+            made["models"].remove(name)
+
+
+def _seen(model: dict[str, Any]) -> set[tuple[str, ...]]:
+    keys = ("principal_type", "principal_id", "permission")
+    return {tuple(grant[key] for key in keys) for grant in model["access_grants"]}
+
+
 def _made() -> dict[str, Any]:
-    return {"users": [], "groups": [], "admin": ""} | (kept.read(MADE) or {})
+    return {"users": [], "groups": [], "models": [], "admin": ""} | (kept.read(MADE) or {})
 
 
 def _keep(server: _OpenWebUI, made: dict[str, Any], kind: str, new: dict[str, Any]) -> None:
@@ -251,6 +315,7 @@ def _apply(server: _OpenWebUI) -> None:
     try:
         groups = _groups(server, module.params["groups"], made)
         _accounts(server, module.params["users"], groups, made)
+        _models(server, module.params["models"], groups, made)
     finally:
         # Also what was made before a failure is ours.
         if server.done and not module.check_mode:
@@ -272,6 +337,19 @@ def main() -> None:
                 "options": {
                     "name": {"type": "str", "required": True},
                     "description": {"type": "str", "default": ""},
+                    "requests_per_minute": {"type": "int"},
+                    "tokens_per_day": {"type": "int"},
+                },
+            },
+            "models": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "description": {"type": "str", "default": ""},
+                    "groups": {"type": "list", "elements": "str"},
+                    "tools": {"type": "bool", "default": True},
                 },
             },
         },
