@@ -16,6 +16,7 @@ import pytest
 from testinfra.host import Host as Machine
 
 from freehold.layout.types import Host, Layout, ServicePlacement
+from freehold.routing import markers
 
 # Nothing but this document has the answer.
 _DOCUMENT = (
@@ -196,6 +197,39 @@ def test_titles_and_tags_are_written_by_a_language_model_of_the_house(
     # Behind the router every language model counts as external.
     assert settings["TASK_MODEL_EXTERNAL"] in {name for name, kind in kinds.items() if kind == "chat"} | {""}
     assert settings["TASK_MODEL_EXTERNAL"] or "chat" not in kinds.values()
+    assert settings["CONTEXT_COMPACTION_MODEL"] == settings["TASK_MODEL_EXTERNAL"]
+    assert settings["ENABLE_SUBAGENTS"] == settings["ENABLE_OPENAI_API_PASSTHROUGH"] == "false"
+
+
+def test_people_see_the_language_models_of_their_groups(
+    administrator: Chat, service: ServicePlacement, settings: dict[str, str]
+) -> None:
+    wanted = service.variables.get("openwebui_models", [])
+    if not wanted or service.variables.get("openwebui_model_access", "all") != "all":
+        assert settings["BYPASS_MODEL_ACCESS_CONTROL"] == str(not wanted).lower()
+        return
+    groups = {group["id"]: group["name"] for group in administrator.ask("/api/v1/groups/")[1]}
+    entries = {entry["id"]: entry for entry in administrator.ask("/api/v1/models/base")[1]}
+
+    assert settings["BYPASS_MODEL_ACCESS_CONTROL"] == "false"
+    for model in wanted:
+        grants = entries[model["name"]]["access_grants"]
+        seen = {groups.get(grant["principal_id"], grant["principal_id"]) for grant in grants}
+        assert seen == ({"*"} if model["groups"] is None else set(model["groups"])), model["name"]
+        assert {grant["permission"] for grant in grants} <= {"read"}
+
+
+def test_the_router_can_tell_what_was_found_from_what_a_person_wrote(
+    settings: dict[str, str], host: Machine
+) -> None:
+    # Also those marks that this version of Open WebUI has of its own.
+    folder = host.check_output("echo /opt/openwebui/lib/python3.*/site-packages/open_webui/utils")
+    source = host.check_output("cat %s/middleware.py %s/memory.py %s/chat_id.py", folder, folder, folder)
+
+    assert settings["RAG_TEMPLATE"].startswith(f"{markers.CONTEXT_MARK}\n")
+    assert "{{CONTEXT}}" in settings["RAG_TEMPLATE"]
+    assert [mark for mark in markers.MARKS if mark != markers.CONTEXT_MARK and mark not in source] == []
+    assert [prefix for prefix in markers.NO_CHAT if f"'{prefix}'" not in source] == []
 
 
 def test_the_router_learns_who_asks_and_in_which_chat(

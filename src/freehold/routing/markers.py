@@ -13,7 +13,7 @@ from __future__ import annotations
 CONTEXT_MARK = "<freehold:context>"
 """First line of what Open WebUI adds to a question from files, knowledge, notes, other chats and tools."""
 
-_MARKS: dict[str, frozenset[str]] = {
+MARKS: dict[str, frozenset[str]] = {
     # Passages and whole files look alike, and a file may be of the chat or of a knowledge base: it may be either.
     CONTEXT_MARK: frozenset({"attachments", "context"}),
     "<source id=": frozenset({"attachments", "context"}),
@@ -25,8 +25,10 @@ _MARKS: dict[str, frozenset[str]] = {
     # Older messages in short: what they were made from can no longer be seen.
     "[CONVERSATION SUMMARY]": frozenset({"attachments", "context"}),
 }
+"""What a text that holds a mark holds beside a person's words."""
 
-_NO_CHAT = ("temporary:", "local:", "channel:")
+NO_CHAT = ("temporary:", "local:", "channel:")
+"""Beginnings of sessions that are no chat of their own."""
 
 
 def marked(text: str) -> frozenset[str]:
@@ -34,7 +36,7 @@ def marked(text: str) -> frozenset[str]:
 
     Whoever types such a mark is taken at their word.
     """
-    return frozenset[str]().union(*(kinds for mark, kinds in _MARKS.items() if mark in text))
+    return frozenset[str]().union(*(kinds for mark, kinds in MARKS.items() if mark in text))
 
 
 def is_conversation(session: str) -> bool:
@@ -43,4 +45,4 @@ def is_conversation(session: str) -> bool:
     Temporary chats bear the number of a browser's connection, which changes in their midst, and a channel belongs to many
     people; to the router, both are as good as no session.
     """
-    return bool(session.strip()) and not session.startswith(_NO_CHAT)
+    return bool(session.strip()) and not session.startswith(NO_CHAT)
