@@ -178,13 +178,13 @@ class ServiceMeta(_Meta):
     data: tuple[Data, ...] = ()
     metrics: tuple[Metrics, ...] = ()
     alerts: tuple[Alert, ...] = ()
-    login: str | None = None
     outside: str | None = None
     """What the service asks outside of the client's network while it runs, through the host ``egress``: an expression that gives
     a list of addresses (``https://name/...``), empty ones left out. What is installed is known from ``artifacts``."""
     direct: str | None = None
     """What the service reaches past ``egress`` because it is not asked over HTTP, such as a mail server: an expression that
     gives a list of ``name:port``, empty ones left out."""
+    login: str | None = None
     """How to log in, for the summary: names of secrets and users in words."""
     variables: dict[str, str] = {}
     """Role variables (without the ``<name>_`` prefix) as Jinja expressions over the layout: see ``layout/variables.py``."""

@@ -165,6 +165,9 @@ def compute(
     )
     placed = wiring.services(problems)
     _raise(problems, origins)
+    hosts = [
+        _host(stack, seat, seats, given.get(seat.name, []), serving, wiring.direct(seat)) for seat in seats
+    ]
     kept = _kept(only, names, catalog)
     kept |= {seat.name for seat in seats if seat.role == WEIGHTS and kept & _readers(seat, seats, serving)}
     return Layout(
@@ -176,9 +179,6 @@ def compute(
         nodes=_nodes(stack, directory),
         hosts=tuple(host for host in hosts if host.name in kept),
         services=tuple(
-    hosts = [
-        _host(stack, seat, seats, given.get(seat.name, []), serving, wiring.direct(seat)) for seat in seats
-    ]
             service.model_copy(update={"after": tuple(name for name in service.after if name in kept)})
             for service in placed
             if service.name in kept
@@ -186,6 +186,7 @@ def compute(
         routes=tuple(route for route in routes if route.service in kept),
         models=tuple(model for name in sorted(serving.keys() & kept) for model in serving[name]),
         admins=network.admins(stack),
+        egress=next((seat.address for seat in seats if seat.role == EGRESS and stack.egress.closed), None),
         monitor=next((host.address for host in hosts if host.name == network.MONITOR), None),
         users=stack.users,
         groups=stack.groups,
@@ -197,7 +198,6 @@ def compute(
 def _raise(problems: list[Problem], origins: Origins | None) -> None:
     if problems:
         raise LayoutError(
-        egress=next((seat.address for seat in seats if seat.role == EGRESS and stack.egress.closed), None),
             [problem.located(origins or {}) for problem in problems], doing="laying out the stack"
         )
 
@@ -229,6 +229,7 @@ def _host(
     seats: Sequence[Seat],
     given: list[tuple[NodeGpu, AssignedGpu]],
     serving: Mapping[str, Sequence[ServedModel]],
+    direct: Sequence[tuple[str, int]],
 ) -> Host:
     resources, override = seat.meta.resources, seat.override
     return Host(
@@ -240,7 +241,6 @@ def _host(
         interface=IPv4Interface((seat.address, stack.network.subnet.prefixlen)),
         gateway=network.gateway(stack.network),
         bridge=stack.network.bridge,
-    direct: Sequence[tuple[str, int]],
         vlan=stack.network.vlan,
         firewall=stack.network.firewall,
         dns=stack.network.dns,
@@ -263,6 +263,7 @@ def _host(
         ),
         start_order=seat.start_order,
         rules=network.rules(stack, seat, seats),
+        outgoing=network.outgoing(stack, seat, seats, direct),
     )
 
 
@@ -274,7 +275,6 @@ def _weights(
     keeper = any(other.role == WEIGHTS and other.node == seat.node for other in seats)
     if models.MODELS in seat.override.mounts:
         return
-        outgoing=network.outgoing(stack, seat, seats, direct),
     if seat.role == WEIGHTS:
         yield Mount(path=models.MODELS, source=source)
     elif keeper and any(model.path for model in serving.get(seat.name, ())):

@@ -124,11 +124,6 @@ def models(
     ]
 
 
-def days(meta: ServiceMeta, bucket: Bucket, settings: Mapping[str, Any]) -> int | None:
-    """Days after which the objects of a bucket are removed with these settings.
-
-    Raises:
-        FreeholdError: The expression is wrong, or gives no number of days; it names the role.
 def listed(meta: ServiceMeta, key: str, expression: str | None, names: Mapping[str, Any]) -> list[str]:
     """The texts that an expression lists, each once and without empty ones; none where there is no expression.
 
@@ -139,6 +134,11 @@ def listed(meta: ServiceMeta, key: str, expression: str | None, names: Mapping[s
     return list(dict.fromkeys(str(one) for one in found if one))
 
 
+def days(meta: ServiceMeta, bucket: Bucket, settings: Mapping[str, Any]) -> int | None:
+    """Days after which the objects of a bucket are removed with these settings.
+
+    Raises:
+        FreeholdError: The expression is wrong, or gives no number of days; it names the role.
     """
     if not isinstance(bucket.expire_days, str):
         return bucket.expire_days
