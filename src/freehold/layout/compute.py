@@ -158,7 +158,6 @@ def compute(
     installed = {seat.name: [lock[name] for name in seat.meta.artifacts if name in lock] for seat in seats}
     problems += licence_gate.check(stack, language_models, installed)
     _raise(problems, origins)
-    hosts = [_host(stack, seat, seats, given.get(seat.name, []), serving) for seat in seats]
     routes = _routes(stack, seats) if GATEWAY in names else []
     wiring = Wiring(
         stack, catalog, seats, assigned, serving, own, options, routes, lock, aliases.load(directory)
