@@ -82,8 +82,26 @@ def status(client: ClientArgument, json: JsonOption = False, debug: DebugOption 
         show_table(table)
 
 
-@app.command()
-def upgrade(
+_UPGRADE = """Bring the client's nodes to the locked driver, and all containers on their GPUs along.
+
+Stops the containers on the GPUs (of every client), installs the driver, stops for a reboot or makes it, and brings each
+client up again: device nodes, user space, services, proof. Whatever it stopped at, the same command goes on.
+
+Example: freehold driver upgrade acme --dry-run
+"""
+
+_ROLLBACK = """Go back to the driver that the nodes had before the locked one; its installer lies in each node's cache.
+
+The order is that of an upgrade. The next upgrade goes to the lock again.
+
+Example: freehold driver rollback acme --reboot
+"""
+
+
+@app.command("rollback", help=_ROLLBACK)
+@app.command("upgrade", help=_UPGRADE)
+def change(
+    context: typer.Context,
     client: ClientArgument,
     reboot: RebootOption = False,
     dry_run: DryRunOption = False,
@@ -92,67 +110,11 @@ def upgrade(
     verbose: VerboseOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Bring the client's nodes to the locked driver, and all containers on their GPUs along.
-
-    Stops the containers on the GPUs (of every client), installs the driver, stops for a reboot or makes it, and brings each
-    client up again: device nodes, user space, services, proof. Whatever it stopped at, the same command goes on.
-
-    Example: freehold driver upgrade acme --dry-run
-    """
-    _change(
-        client,
-        rollback=False,
-        reboot=reboot,
-        dry_run=dry_run,
-        leave_stopped=leave_stopped,
-        json=json,
-        verbose=verbose,
-        debug=debug,
-    )
-
-
-@app.command()
-def rollback(
-    client: ClientArgument,
-    reboot: RebootOption = False,
-    dry_run: DryRunOption = False,
-    leave_stopped: LeaveOption = False,
-    json: JsonOption = False,
-    verbose: VerboseOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Go back to the driver that the nodes had before the locked one; its installer lies in each node's cache.
-
-    The order is that of an upgrade. The next upgrade goes to the lock again.
-
-    Example: freehold driver rollback acme --reboot
-    """
-    _change(
-        client,
-        rollback=True,
-        reboot=reboot,
-        dry_run=dry_run,
-        leave_stopped=leave_stopped,
-        json=json,
-        verbose=verbose,
-        debug=debug,
-    )
-
-
-def _change(
-    client: str,
-    *,
-    rollback: bool,
-    reboot: bool,
-    dry_run: bool,
-    leave_stopped: bool,
-    json: bool,
-    verbose: bool,
-    debug: bool,
-) -> None:
+    """Change the driver of the client's nodes, to which one the command's name says."""
     from freehold.run import driver_upgrade
     from freehold.run.context import Client
 
+    rollback = context.info_name == "rollback"
     with errors(debug=debug, as_json_lines=json):
         opened = Client.open(client)
         if dry_run:

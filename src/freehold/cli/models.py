@@ -33,6 +33,19 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
+NamesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="MODEL", help="Language models by id; those of the stack when left out.", show_default=False
+    ),
+]
+QuantizationOption = Annotated[
+    str | None,
+    typer.Option(
+        "--quantization", metavar="FORM", help="Form of the weights; else the stack's, or the best one."
+    ),
+]
+
 _STATES = {
     "ready": "green",
     "engine": "green",
@@ -105,20 +118,8 @@ def _table(rows: Sequence[Listed], *, served: bool) -> None:
 @app.command()
 def fetch(
     client: ClientArgument,
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="MODEL",
-            help="Language models by id; those of the stack when left out.",
-            show_default=False,
-        ),
-    ] = None,
-    quantization: Annotated[
-        str | None,
-        typer.Option(
-            "--quantization", metavar="FORM", help="Form of the weights; else the stack's, or the best one."
-        ),
-    ] = None,
+    names: NamesArgument = None,
+    quantization: QuantizationOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -160,20 +161,8 @@ def fetch(
 @app.command()
 def lock(
     client: ClientArgument,
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="MODEL",
-            help="Language models by id; those of the stack when left out.",
-            show_default=False,
-        ),
-    ] = None,
-    quantization: Annotated[
-        str | None,
-        typer.Option(
-            "--quantization", metavar="FORM", help="Form of the weights; else the stack's, or the best one."
-        ),
-    ] = None,
+    names: NamesArgument = None,
+    quantization: QuantizationOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
