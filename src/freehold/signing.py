@@ -62,12 +62,7 @@ def sign_manifest(folder: Path, secrets: Secrets) -> str:
         SecretsKeyError: The client's secrets do not open.
         BadInputError: The folder holds what cannot be listed: links, devices, or names with line breaks.
     """
-    secrets.ensure({SIGNING_KEY: Secret(type="ssh-key")})
-    private = serialization.load_ssh_private_key(secrets.get(SIGNING_KEY).encode(), password=None)
-    assert isinstance(private, Ed25519PrivateKey)
-    public = private.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    private, public = _own_key(secrets)
     listed = "".join(f"{_digest(folder / name)}  {name}\n" for name in _names(folder)).encode()
     write_private(folder / SUMS, listed)
     write_private(folder / SIGNATURE, private.sign(listed))
@@ -123,6 +118,15 @@ def verify_manifest(folder: Path, trusted: bytes | str | None = None) -> Verifie
     return Verified(files=len(sums), fingerprint=found, known=trusted is not None)
 
 
+def own_fingerprint(secrets: Secrets) -> str:
+    """Fingerprint of the client's key, which is made where there is none.
+
+    Raises:
+        SecretsKeyError: The client's secrets do not open.
+    """
+    return fingerprint(_own_key(secrets)[1])
+
+
 def fingerprint(public: bytes) -> str:
     """SHA-256 of a public key's DER form, as ``openssl pkey -pubin -outform DER | sha256sum`` gives it.
 
@@ -133,6 +137,17 @@ def fingerprint(public: bytes) -> str:
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     return hashlib.sha256(der).hexdigest()
+
+
+def _own_key(secrets: Secrets) -> tuple[Ed25519PrivateKey, bytes]:
+    """The client's key and its public half as PEM."""
+    secrets.ensure({SIGNING_KEY: Secret(type="ssh-key")})
+    private = serialization.load_ssh_private_key(secrets.get(SIGNING_KEY).encode(), password=None)
+    assert isinstance(private, Ed25519PrivateKey)
+    public = private.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return private, public
 
 
 def _public_key(public: bytes) -> Ed25519PublicKey:
