@@ -34,6 +34,19 @@ def _cidr(text: str) -> bool:
     return "/" in text
 
 
+def _network(text: str) -> bool:
+    try:
+        ipaddress.IPv4Network(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _ports(text: str) -> bool:
+    first, _, last = text.partition(":")
+    return all(port.isdigit() and int(port) <= 65535 for port in (first, last or first))
+
+
 def _all(pattern: str) -> Any:
     return lambda text: all(re.fullmatch(pattern, part) for part in re.split(r"[,;\s]+", text.strip()))
 
@@ -59,6 +72,9 @@ FORMATS: dict[str, Any] = {
     "pve-userid": lambda t: bool(re.fullmatch(r"[^\s:/]+@[A-Za-z][A-Za-z0-9.\-_]+", t)),
     "pve-userid-list": _all(r"[^\s:/]+@[A-Za-z][A-Za-z0-9.\-_]+"),
     "pve-tokenid-list": _all(r"[^\s:/]+@[A-Za-z][A-Za-z0-9.\-_]+![A-Za-z][A-Za-z0-9.\-_]+"),
+    "pve-fw-protocol-spec": lambda t: t in {"tcp", "udp", "icmp", "ipv6-icmp"} or t.isdigit(),
+    "pve-fw-dport-spec": lambda t: all(_ports(part) for part in t.split(",")),
+    "pve-fw-addr-spec": lambda t: all(_network(part) for part in t.split(",")),
     "pve-roleid": lambda t: bool(re.fullmatch(r"[A-Za-z0-9._-]+", t)),
     "pve-roleid-list": _all(r"[A-Za-z0-9._-]+"),
     "pve-priv-list": _all(r"[A-Z][A-Za-z]+(\.[A-Za-z]+)+"),

@@ -189,19 +189,22 @@ def plan(
 
     Example: freehold plan acme --prune --detailed-exitcode
     """
+    from freehold.run import firewall as run_firewall
     from freehold.run import plan as run_plan
     from freehold.run.context import Client
 
     with errors(debug=debug, as_json_lines=as_document):
         opened = Client.open(client, only)
         made, _ = run_plan.plan(opened, prune=prune)
+        firewall = run_firewall.state(opened, made)
         if as_document:
             # One document also where a change is impossible in place: the change says so and holds the remedy.
-            as_json(made.model_dump(mode="json") | {"api_calls": opened.api.calls})
+            found = {"firewall": firewall.model_dump(mode="json"), "api_calls": opened.api.calls}
+            as_json(made.model_dump(mode="json") | found)
             if made.impossible:
                 raise typer.Exit(int(ExitCode.BAD_INPUT))
         else:
-            show_summary.plan(out, made, api_calls=opened.api.calls)
+            show_summary.plan(out, made, api_calls=opened.api.calls, firewall=firewall)
         run_plan.refuse_impossible(made)
         if detailed_exitcode and not made.empty:
             raise typer.Exit(int(ExitCode.PENDING))
@@ -326,6 +329,8 @@ def status(
                 state.pending,
             )
         show_table(table)
+        if states and states[0].firewall:
+            out.print(show_summary.firewall_line(states[0].firewall))
         if any(host.gpus for host in opened.layout.hosts):
             out.print(
                 f"This is the state of the containers. Whether engines compute on their GPUs: freehold verify {client}",

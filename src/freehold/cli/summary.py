@@ -10,7 +10,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from freehold.proxmox import in_force
 from freehold.proxmox.changes import Change, Effect, Plan
+from freehold.proxmox.in_force import FirewallState
 from freehold.run.summary import Summary
 
 _SIGN = {
@@ -30,8 +32,8 @@ _EFFECT = {
 }
 
 
-def plan(console: Console, made: Plan, *, api_calls: int) -> None:
-    """Print a plan as a diff."""
+def plan(console: Console, made: Plan, *, api_calls: int, firewall: FirewallState | None = None) -> None:
+    """Print a plan as a diff, and what holds of Proxmox VE's firewall."""
     for change in made.changes:
         _change(console, change)
     for note in made.notes:
@@ -44,7 +46,14 @@ def plan(console: Console, made: Plan, *, api_calls: int) -> None:
     else:
         what = "1 container" if guests == 1 else f"{guests} containers"
         console.print(f"{what} would change.", style="bold", highlight=False)
+    if firewall:
+        console.print(firewall_line(firewall.text))
     console.print(f"({api_calls} API calls to find out)", style="dim", highlight=False)
+
+
+def firewall_line(text: str) -> Text:
+    """What holds of Proxmox VE's firewall, as one line."""
+    return Text(f"Proxmox firewall: {text}", style="green" if text == in_force.IN_FORCE else "yellow")
 
 
 def _change(console: Console, change: Change) -> None:
@@ -88,6 +97,8 @@ def summary(console: Console, found: Summary, *, json: bool) -> None:
     lines += [Text.assemble((f"{name}: ", "bold"), what) for name, what in found.models.items()]
     lines += [Text.assemble(("Log in: ", "bold"), login) for login in found.logins]
     lines += [Text(note) for note in found.notes]
+    if found.firewall:
+        lines.append(firewall_line(found.firewall))
     if found.stand_ins:
         text = f"Stand-ins of the lab, not the programs themselves: {', '.join(found.stand_ins)}"
         lines.append(Text(text, style="yellow"))

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from freehold.proxmox import errors
+from freehold.proxmox import errors, firewall
 from freehold.proxmox.changes import ApiCall, Change, Phase, Plan, RootStep
 from freehold.proxmox.client import PARALLEL, Progress, PveClient, is_upid
 from freehold.proxmox.observe import split_tags
@@ -56,11 +56,24 @@ def execute(
 
 
 def _once(client: PveClient, call: ApiCall, what: str, progress: Progress | None) -> Outcome:
-    params = dict(call.params)
+    path, params = call.path, dict(call.params)
     if call.reread_digest:
-        params["digest"] = digest(client, call.path)
+        params["digest"] = digest(client, path)
+    if call.rule is not None:
+        place = firewall.place(client.get(path, doing=what), call.rule)
+        if place is None and call.method == "DELETE":
+            return Outcome(changed=False)
+        if place is None:
+            raise errors.StaleDigestError(
+                "A rule of the container's firewall was changed by someone else meanwhile.",
+                doing=what,
+                where=path,
+                answer=f"There is no rule any more: {call.rule}",
+                remedy="Run the command again: it looks at the rules anew.",
+            )
+        path, params["digest"] = f"{path}/{place.position}", place.digest
     try:
-        data = client.call(call.method, call.path, params, doing=what)
+        data = client.call(call.method, path, params, doing=what)
         result = client.wait(data, progress=progress, doing=what) if is_upid(data) else None
     except errors.AlreadyDoneError:
         return Outcome(changed=False)

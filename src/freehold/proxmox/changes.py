@@ -68,6 +68,9 @@ class ApiCall(_Value):
     """The digest is read right before the call, since an earlier call of the same change altered it."""
     owned_by: str | None = None
     """The call is made only if the container still carries the tags of this client."""
+    rule: str | None = None
+    """The call is for this rule of the firewall (`firewall.text`), one of those that ``path`` lists: its position and the digest
+    are read right before the call, since an earlier call of the same change altered both."""
 
 
 class RootStep(_Value):

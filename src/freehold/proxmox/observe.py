@@ -1,7 +1,8 @@
 """What is there: the client's own containers with their configuration, and who else stands in the way.
 
 Calls: one for the cluster, one per node, and one per owned container (``GET .../pending`` holds the configuration,
-its pending part and the digest at once). ``/cluster/resources`` lags behind by seconds, so it is asked only for
+its pending part and the digest at once); two more for the firewall of a container that is to have one, since nothing
+shorter tells whether its rules are still there. ``/cluster/resources`` lags behind by seconds, so it is asked only for
 what it alone knows: VMIDs of virtual machines and of other nodes, and pools.
 """
 
@@ -32,6 +33,16 @@ class _Value(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+class ObservedFirewall(_Value):
+    """The firewall of a container as it is; nothing here says that it is in force."""
+
+    options: dict[str, str] = {}
+    options_digest: str = ""
+    rules: tuple[dict[str, str], ...] = ()
+    """In their order, each with the properties that it has."""
+    rules_digest: str = ""
+
+
 class ObservedGuest(_Value):
     """One container as it is."""
 
@@ -48,6 +59,8 @@ class ObservedGuest(_Value):
     """Options in force."""
     pending: tuple[str, ...] = ()
     """Options whose change waits for a restart."""
+    firewall: ObservedFirewall | None = None
+    """None where nobody asked for it."""
 
     @property
     def tags(self) -> frozenset[str]:
@@ -138,6 +151,9 @@ def observe(
     unfinished = {guest.vmid: guest for guest in locked if tasks[guest.vmid][0]}
     owned = {vmid: guest for vmid, guest in owned.items() if vmid not in unfinished}
     guests = {guest.vmid: guest for guest in _parallel(lambda g: _read(client, g), owned.values())}
+    watched = [guest for vmid, guest in owned.items() if vmid in wanted and wanted[vmid].firewall]
+    for guest, firewall in zip(watched, _parallel(lambda g: _firewall(client, g), watched), strict=True):
+        guests[guest.vmid] = guests[guest.vmid].model_copy(update={"firewall": firewall})
     others = [guest for vmid, guest in listed.items() if vmid not in guests and vmid not in unfinished]
     _refuse_conflicts(client, wanted, guests, others, owner, pool)
     return Observed(
@@ -247,6 +263,22 @@ def _read(client: PveClient, guest: _Listed) -> ObservedGuest:
         config=config,
         current=current,
         pending=tuple(sorted(pending)),
+    )
+
+
+def _firewall(client: PveClient, guest: _Listed) -> ObservedFirewall:
+    base = f"/nodes/{guest.node}/lxc/{guest.vmid}/firewall"
+    doing = f"reading the firewall of {guest.vmid}"
+    options = {key: str(value) for key, value in client.get(f"{base}/options", doing=doing).items()}
+    rules = [
+        {key: str(value) for key, value in rule.items()}
+        for rule in sorted(client.get(f"{base}/rules", doing=doing), key=lambda rule: int(rule["pos"]))
+    ]
+    return ObservedFirewall(
+        options_digest=options.pop("digest", ""),
+        options=options,
+        rules_digest=rules[0]["digest"] if rules else "",
+        rules=tuple({k: v for k, v in rule.items() if k not in {"digest", "pos"}} for rule in rules),
     )
 
 

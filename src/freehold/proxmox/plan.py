@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
-from freehold.proxmox import desired, propstrings
+from freehold.proxmox import desired, firewall, propstrings
 from freehold.proxmox.changes import Action, ApiCall, Change, Effect, FieldDiff, Phase, Plan, RootStep
 from freehold.proxmox.diff import Difference, compare
 from freehold.proxmox.observe import Observed, ObservedGuest
@@ -45,7 +45,7 @@ def plan(specs: Sequence[ContainerSpec], observed: Observed, *, prune: bool = Fa
     for spec in specs:
         if guest := observed.guests.get(spec.vmid):
             difference = compare(spec, guest, prune=prune)
-            made = list(_update(spec, guest, difference))
+            made = [*_update(spec, guest, difference), *_firewall(spec, guest, notes)]
             notes += difference.notes
             if guest.lock and any(change.actionable for change in made):
                 notes.append(
@@ -87,12 +87,14 @@ def _create(spec: ContainerSpec) -> Iterator[Change]:
     change = _maker(spec.node, spec)
     params = desired.create_params(spec)
     hidden = {"vmid", "ssh-public-keys"}
-    yield change(
-        Action.CREATE,
-        Phase.CONFIGURE,
-        diffs=tuple(FieldDiff(field=k, old=None, new=str(v)) for k, v in params.items() if k not in hidden),
-        calls=(ApiCall(method="POST", path=f"/nodes/{spec.node}/lxc", params=params),),
-    )
+    diffs = [FieldDiff(field=k, old=None, new=str(v)) for k, v in params.items() if k not in hidden]
+    calls = [ApiCall(method="POST", path=f"/nodes/{spec.node}/lxc", params=params)]
+    if spec.firewall:
+        # Before the first start: a container is never there without its rules.
+        found = firewall.compare(spec.firewall, None)
+        diffs += found.diffs
+        calls += firewall.calls(_path(spec.node, spec.vmid, "firewall"), found, None)
+    yield change(Action.CREATE, Phase.CONFIGURE, diffs=tuple(diffs), calls=tuple(calls))
     options = _root_options(spec)
     labels = {f"dev{index}": device.label for index, device in enumerate(spec.devices)}
     if options:
@@ -147,6 +149,20 @@ def _update(spec: ContainerSpec, guest: ObservedGuest, found: Difference) -> Ite
             root_steps=tuple(_root_steps(guest, found)),
         )
     yield from _power(spec, guest, found, change)
+
+
+def _firewall(spec: ContainerSpec, guest: ObservedGuest, notes: list[str]) -> Iterator[Change]:
+    if spec.firewall is None:
+        return
+    found = firewall.compare(spec.firewall, guest.firewall)
+    notes += [
+        f"{spec.hostname}: a rule of Proxmox VE's firewall is not Freehold's and stays: {firewall.text(rule)}"
+        for rule in found.foreign
+    ]
+    if found.diffs:
+        calls = firewall.calls(_path(guest.node, guest.vmid, "firewall"), found, guest.firewall)
+        change = _maker(guest.node, spec)
+        yield change(Action.UPDATE, Phase.CONFIGURE, diffs=tuple(found.diffs), calls=tuple(calls))
 
 
 def _config_calls(guest: ObservedGuest, found: Difference) -> Iterator[ApiCall]:

@@ -72,7 +72,7 @@ def grants(needs: Needs) -> list[Grant]:
                 "VM.Config.Options",
                 "VM.PowerMgmt",
             ),
-            why="create, change, start and destroy containers of the client's pool",
+            why="create, change, start and destroy containers of the client's pool, and write their firewall",
             instead="/vms",
         ),
         Grant(
@@ -85,7 +85,7 @@ def grants(needs: Needs) -> list[Grant]:
             path="/",
             role="FreeholdHardware",
             privileges=("Sys.Audit",),
-            why="read the node's PCI devices, to find GPUs",
+            why="read the node's PCI devices, to find GPUs, and whether the datacenter's firewall is on",
             propagate=False,
         ),
     ]

@@ -6,6 +6,8 @@ Keys and formats: ``POST /nodes/{node}/lxc`` and ``PUT /nodes/{node}/lxc/{vmid}/
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict
 
 OWNER_TAG = "freehold"
@@ -64,6 +66,27 @@ class DeviceSpec(_Value):
     """What the device is to people, where its path does not say it: which GPU."""
 
 
+class FirewallRule(_Value):
+    """What the firewall of a container lets in or out."""
+
+    direction: Literal["in", "out"]
+    protocol: str
+    """``tcp``, ``udp`` or ``icmp``."""
+    ports: str | None = None
+    """Port, or first and last one (``1024:65535``); all where there is none."""
+    peers: tuple[str, ...] = ()
+    """Addresses and networks of the other side; everybody where there is none."""
+    comment: str
+
+
+class Firewall(_Value):
+    """The firewall of a container, as Proxmox VE keeps it outside the container; what no rule lets through is dropped."""
+
+    rules: tuple[FirewallRule, ...] = ()
+    policy_out: Literal["ACCEPT", "DROP"] = "DROP"
+    """What happens to connections of the container that no rule names."""
+
+
 class ContainerSpec(_Value):
     """One container as it should be."""
 
@@ -93,6 +116,8 @@ class ContainerSpec(_Value):
     description: str = ""
     pool: str | None = None
     protection: bool = False
+    firewall: Firewall | None = None
+    """None where Freehold leaves the firewall of the container to others."""
     ssh_public_keys: str = ""
     """Used at creation only; the base deploy keeps them afterwards."""
     started: bool = True

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from typing import Any, NoReturn
+from urllib.parse import quote, unquote
 
 from pyinfra.api import HiddenValue, StringCommand
 from pyinfra.api.exceptions import ConnectError
@@ -25,6 +26,7 @@ from freehold.pyinfra import session
 _SECRET_PARAMETERS = frozenset({"password"})
 _REREAD = "reread-digest"
 _OWNED = "owned-by="
+_RULE = "rule="
 
 
 def api(call: ApiCall) -> StringCommand:
@@ -33,6 +35,7 @@ def api(call: ApiCall) -> StringCommand:
     parameters = HiddenValue(json.dumps(call.params, sort_keys=True), json.dumps(shown, sort_keys=True))
     conditions = [_REREAD] if call.reread_digest else []
     conditions += [f"{_OWNED}{call.owned_by}"] if call.owned_by else []
+    conditions += [f"{_RULE}{quote(call.rule, safe='')}"] if call.rule else []
     return StringCommand(call.method, call.path, parameters, *conditions)
 
 
@@ -50,6 +53,10 @@ def parse(command: str) -> tuple[str, str, dict[str, Any], list[str]]:
         return verb, path, {}, []
     parameters, end = json.JSONDecoder().raw_decode(rest)
     return verb, path, parameters, rest[end:].split()
+
+
+def _condition(conditions: list[str], name: str) -> str | None:
+    return next((word.removeprefix(name) for word in conditions if word.startswith(name)), None)
 
 
 class PveData(TypedDict, total=False):
@@ -115,14 +122,15 @@ class PveConnector(BaseConnector):
         client = session.current().client
         if verb == "GET":
             return [json.dumps(client.get(path, parameters))]
-        owner = next((word.removeprefix(_OWNED) for word in conditions if word.startswith(_OWNED)), None)
+        rule = _condition(conditions, _RULE)
         call = ApiCall.model_validate(
             {
                 "method": verb,
                 "path": path,
                 "params": parameters,
                 "reread_digest": _REREAD in conditions,
-                "owned_by": owner,
+                "owned_by": _condition(conditions, _OWNED),
+                "rule": rule and unquote(rule),
             }
         )
         outcome = execute(

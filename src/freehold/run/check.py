@@ -17,7 +17,7 @@ from freehold.catalog import services as catalog
 from freehold.errors import BadInputError, FreeholdError
 from freehold.layout import licence_gate, trial
 from freehold.layout.types import WEIGHTS_OWNER, Layout, NodeAccess
-from freehold.run import driver, given, gpus, plan, served, templates
+from freehold.run import driver, firewall, given, gpus, plan, served, templates
 from freehold.run.context import Client
 from freehold.run.finding import Finding as Finding
 from freehold.schema.stack import Use
@@ -329,6 +329,7 @@ def _containers(client: Client) -> Iterator[Finding]:
     plan.refuse_impossible(made)
     count = len({change.vmid for change in made.changes if change.actionable})
     yield Finding("containers", "ok", f"{count} to change" if count else "nothing to change")
+    yield firewall.finding(client, made)
 
 
 def _over_ssh(client: Client) -> list[NodeAccess]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from freehold.layout.types import Device, Host, Layout
+from ipaddress import IPv4Network
+from typing import Literal
+
+from freehold.layout.types import Device, Host, Layout, OutgoingRule
+from freehold.layout.types import FirewallRule as IncomingRule
 from freehold.proxmox.spec import (
     OWNER_TAG,
     BindMount,
     ContainerSpec,
     DeviceSpec,
+    Firewall,
+    FirewallRule,
     Interface,
     VolumeSpec,
     client_tag,
@@ -61,7 +67,33 @@ def container(layout: Layout, host: Host, template: str, public_keys: str) -> Co
         description=f"{', '.join(host.services)} of {layout.client}. Managed by Freehold: change the stack file instead.",
         pool=layout.pool,
         protection=bool(host.volumes),
+        firewall=_firewall(host) if host.firewall else None,
         ssh_public_keys=public_keys,
+    )
+
+
+def _firewall(host: Host) -> Firewall:
+    """What nftables lets into the container and out of it (``templates/base/nftables.conf.j2``), once more outside."""
+    rules = [_rule("in", rule, rule.sources) for rule in host.rules]
+    rules += [_rule("out", rule, rule.destinations) for rule in host.outgoing or ()]
+    closed = host.outgoing is not None
+    icmp = [FirewallRule(direction=way, protocol="icmp", comment="ICMP") for way in _ways(closed=closed)]
+    return Firewall(rules=(*icmp, *rules), policy_out="DROP" if closed else "ACCEPT")
+
+
+def _ways(*, closed: bool) -> tuple[Literal["in", "out"], ...]:
+    return ("in", "out") if closed else ("in",)
+
+
+def _rule(
+    way: Literal["in", "out"], rule: IncomingRule | OutgoingRule, peers: tuple[IPv4Network, ...]
+) -> FirewallRule:
+    return FirewallRule(
+        direction=way,
+        protocol=rule.protocol,
+        ports=f"{rule.port}:{rule.last}" if rule.last else str(rule.port),
+        peers=tuple(map(str, peers)),
+        comment=rule.comment,
     )
 
 

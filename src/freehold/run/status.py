@@ -7,7 +7,7 @@ from typing import Any
 
 from freehold.proxmox.errors import ForeignGuestError
 from freehold.proxmox.observe import observe
-from freehold.run import plan
+from freehold.run import firewall, plan
 from freehold.run.context import Client
 
 
@@ -24,6 +24,8 @@ class HostState:
     pending: str = ""
     """Options whose change waits for a restart."""
     memory: str = ""
+    firewall: str = ""
+    """Whether the rules of Proxmox VE's firewall are in force for the client's containers, and why not."""
 
     def as_dict(self) -> dict[str, Any]:
         """The state as plain data."""
@@ -32,8 +34,9 @@ class HostState:
 
 def status(client: Client) -> list[HostState]:
     """The state of each host that the stack wants."""
+    made = None
     try:
-        _, observed = plan.plan(client, ask=False)
+        made, observed = plan.plan(client, ask=False)
     except ForeignGuestError:
         # `check` and `plan` refuse then; what the client has can be shown all the same.
         nodes = sorted({client.stack.proxmox.node, *client.stack.nodes})
@@ -43,6 +46,7 @@ def status(client: Client) -> list[HostState]:
         for node in sorted({host.node for host in client.layout.hosts})
         for entry in client.api.get(f"/nodes/{node}/lxc", doing="reading the state of containers")
     }
+    filtered = firewall.state(client, made).text if made else ""
     result = []
     for host in client.layout.hosts:
         guest = observed.guests.get(host.vmid)
@@ -60,6 +64,7 @@ def status(client: Client) -> list[HostState]:
                 state=state,
                 pending=", ".join(guest.pending) if guest else "",
                 memory=f"{used} of {limit} MiB" if state == "running" else "",
+                firewall=filtered,
             )
         )
     return result

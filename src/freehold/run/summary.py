@@ -12,6 +12,7 @@ from freehold.catalog import versions
 from freehold.layout import aliases
 from freehold.layout.aliases import Alias
 from freehold.layout.types import Layout
+from freehold.proxmox.in_force import FirewallState
 from freehold.run.proof import Proof
 from freehold.run.stages import Run
 
@@ -50,13 +51,22 @@ class Summary:
     report: str | None
     seconds: float
     api_calls: int
+    firewall: str | None = None
+    """Whether the rules of Proxmox VE's firewall are in force, and why not; None where nobody asked."""
 
     def as_dict(self) -> dict[str, Any]:
         """The summary as plain data."""
         return asdict(self)
 
 
-def summarise(run: Run, proof: Proof | None, *, seconds: float, changing: bool = True) -> Summary:
+def summarise(
+    run: Run,
+    proof: Proof | None,
+    *,
+    seconds: float,
+    changing: bool = True,
+    firewall: FirewallState | None = None,
+) -> Summary:
     """The summary of a run; ``changing`` is false for a run that only looks."""
     layout, known = run.client.layout, catalog.load()
     logins = [
@@ -85,6 +95,7 @@ def summarise(run: Run, proof: Proof | None, *, seconds: float, changing: bool =
         models=models(layout, aliases.load(Path(layout.directory))),
         logins=logins,
         notes=notes,
+        firewall=firewall.text if firewall else None,
         stand_ins=_stand_ins(layout),
         passed=proof.passed if proof else None,
         skipped=proof.skipped if proof else 0,

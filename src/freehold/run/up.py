@@ -13,7 +13,19 @@ from freehold.events import Event, Stage, Status
 from freehold.layout.types import Host, Layout
 from freehold.proxmox.changes import Action, Phase, Plan
 from freehold.proxmox.lock import client_lock
-from freehold.run import check, drift, driver, gpus, models_lock, plan, proof, roots, served, templates
+from freehold.run import (
+    check,
+    drift,
+    driver,
+    firewall,
+    gpus,
+    models_lock,
+    plan,
+    proof,
+    roots,
+    served,
+    templates,
+)
 from freehold.run.context import TOKEN_SECRET, Client
 from freehold.run.folder import RunFolder
 from freehold.run.offline import findings as missing_offline
@@ -66,7 +78,7 @@ def up(client: Client, sink: Sink, options: Options | None = None) -> Summary:
             served.note(client)
         proving = options.prove and options.until is None
         proven = proof.prove(run, offline=options.offline) if proving else None
-        return summarise(run, proven, seconds=time.monotonic() - began)
+        return summarise(run, proven, seconds=time.monotonic() - began, firewall=firewall.state(client))
 
 
 def _lock(run: Run) -> None:

@@ -20,6 +20,7 @@ from tests.conftest import Cli
 from freehold import __version__
 from freehold.errors import BadInputError, FreeholdError
 from freehold.proxmox.changes import Action, Change, Effect, FieldDiff, Phase, Plan
+from freehold.proxmox.in_force import FirewallState
 from freehold.run.context import Client
 from freehold.run.status import HostState
 
@@ -148,11 +149,15 @@ def test_an_impossible_plan_is_one_document(cli: Cli, monkeypatch: pytest.Monkey
     )
     made = Plan(client="acme", changes=(change,))
     monkeypatch.setattr(Client, "open", lambda *_: SimpleNamespace(api=SimpleNamespace(calls=3)))
+    filtered = FirewallState(state="in force")
+    monkeypatch.setattr("freehold.run.firewall.state", lambda *_: filtered)
     monkeypatch.setattr("freehold.run.plan.plan", lambda *_, **__: (made, None))
     said = cli("plan", "acme", "--json")
     assert said.code == 2
     assert said.err == ""
-    assert json.loads(said.out)["changes"][0]["diffs"][0]["remedy"] == "Make it anew"
+    document = json.loads(said.out)
+    assert document["changes"][0]["diffs"][0]["remedy"] == "Make it anew"
+    assert document["firewall"] == {"state": "in force", "reasons": []}
 
 
 def test_machines_remove_nothing_without_the_clients_name(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

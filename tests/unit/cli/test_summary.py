@@ -10,6 +10,7 @@ from rich.console import Console
 
 from freehold.cli import summary as show
 from freehold.proxmox.changes import Action, ApiCall, Change, Effect, FieldDiff, Phase, Plan, RootStep
+from freehold.proxmox.in_force import FirewallState
 from freehold.run.summary import HostLine, Summary
 
 
@@ -144,3 +145,12 @@ def test_skipped_checks_are_not_hidden() -> None:
     screen = console()
     show.summary(screen, summary(skipped=2), json=False)
     assert "12 checks passed, 2 skipped" in text_of(screen)
+
+
+def test_rules_that_filter_nothing_are_not_called_in_force() -> None:
+    off = "written, not in force: the datacenter firewall is off (Datacenter > Firewall > Options)"
+    screen = console()
+    show.summary(screen, summary(firewall=off), json=False)
+    show.plan(screen, Plan(client="acme"), api_calls=3, firewall=FirewallState(state="in force"))
+    assert f"Proxmox firewall: {off}" in text_of(screen)
+    assert "Proxmox firewall: in force\n" in text_of(screen)

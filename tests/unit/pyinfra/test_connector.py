@@ -66,6 +66,22 @@ def test_a_call_survives_the_way_through_a_command() -> None:
     assert conditions == ["reread-digest", "owned-by=lab"]
 
 
+def test_a_rule_of_the_firewall_is_found_again_after_the_way_through_a_command() -> None:
+    path = "/nodes/pve/lxc/1010/firewall/rules"
+    rule = "in ACCEPT tcp 5432 from 10.0.0.7 (freehold: postgres sql for n8n)"
+    listed = [
+        {"pos": 0, "type": "in", "action": "DROP", "enable": 1, "digest": "d" * 40},
+        {"pos": 1, "type": "in", "action": "ACCEPT", "proto": "tcp", "dport": "5432", "source": "10.0.0.7"}
+        | {"comment": "freehold: postgres sql for n8n", "enable": 1, "digest": "d" * 40},
+    ]
+    client = Api({("GET", path): listed, ("DELETE", f"{path}/1"): None})
+
+    ok, _, err = run(client, api(ApiCall(method="DELETE", path=path, rule=rule)))
+
+    assert ok, err
+    assert client.calls[-1] == ("DELETE", f"{path}/1", {"digest": "d" * 40})
+
+
 def test_a_password_is_never_shown() -> None:
     command = api(ApiCall(method="POST", path="/nodes/pve/lxc", params={"vmid": 1010, "password": "hunter2"}))
 

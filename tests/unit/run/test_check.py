@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from freehold.errors import ExitCode
-from freehold.proxmox import errors
+from freehold.proxmox import errors, in_force
 from freehold.proxmox.changes import Plan
 from freehold.proxmox.privileges import grants
 from freehold.run import check
@@ -64,6 +64,9 @@ def sound(client: Client) -> dict[str, Any]:
             for number in (12, 13)
         ],
         "/nodes/pve/aplinfo": [],
+        "/cluster/firewall/options": {"enable": 1},
+        "/nodes/pve/firewall/options": {},
+        "/nodes/pve/services/pve-firewall/state": {"state": "running"},
     }
 
 
@@ -85,6 +88,13 @@ def look(open_client: Open, monkeypatch: pytest.MonkeyPatch) -> Look:
 
 def test_nothing_is_missing(look: Look) -> None:
     assert look() == []
+
+
+def test_rules_outside_the_containers_that_nothing_reads_are_a_warning(look: Look) -> None:
+    (finding,) = look({"/cluster/firewall/options": {}})
+    assert (finding.about, finding.status) == ("Proxmox firewall", "warning")
+    assert finding.detail == f"written, not in force: {in_force.OFF}"
+    assert "docs/firewall.md" in finding.remedy
 
 
 def test_an_engine_without_its_gpu_is_seen_before_anything_is_made(look: Look) -> None:

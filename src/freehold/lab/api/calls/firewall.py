@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from freehold.lab.answers import bad_parameters, failed
@@ -63,6 +63,21 @@ def _digest(content: Any) -> str:
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() if text else _EMPTY
 
 
+def _of_options(options: Mapping[str, Any]) -> str:
+    """``PVE::Firewall::copy_opject_with_digest``; of nothing it is that of an empty file."""
+    return _of_entries([options])
+
+
+def _of_rules(rules: Sequence[Mapping[str, Any]]) -> str:
+    return _of_entries([_full(rule) for rule in rules])
+
+
+def _of_entries(entries: Sequence[Mapping[str, Any]]) -> str:
+    """``PVE::Firewall::copy_list_with_digest``: of each entry its properties by name, a line each."""
+    text = "".join(f"{key}:{entry[key]}\n" for entry in entries for key in sorted(entry))
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
 def _check(call: Call, digest: str) -> None:
     if (given := call.get("digest")) and given != digest:
         raise failed(STALE)
@@ -77,13 +92,13 @@ def _options(scope: str, path: str) -> None:
     def read(call: Call) -> Any:
         content = _read(call, scope)
         options = {key: _number(str(value)) for key, value in content["options"].items()}
-        return {**options, "digest": _digest(content)}
+        return {**options, "digest": _of_options(content["options"])}
 
     @endpoint(f"PUT {path}/options")
     def write(call: Call) -> Any:
         with call.lab.state.change():
             content = _write(call, scope)
-            _check(call, _digest(content))
+            _check(call, _of_options(content["options"]))
             for key in split_list(call.get("delete") or ""):
                 content["options"].pop(key, None)
             given = {k: v for k, v in call.params.items() if k not in ("node", "vmid", "delete", "digest")}
@@ -91,8 +106,11 @@ def _options(scope: str, path: str) -> None:
 
 
 def _shown_rule(rule: Mapping[str, Any], position: int | str, digest: str) -> dict[str, Any]:
-    shown = {key: rule[key] for key in _RULE if key in rule}
-    shown |= {"enable": int(rule.get("enable", 0)), "pos": position, "digest": digest}
+    return {**_full(rule), "pos": position, "digest": digest}
+
+
+def _full(rule: Mapping[str, Any]) -> dict[str, Any]:
+    shown = {key: rule[key] for key in _RULE if key in rule} | {"enable": int(rule.get("enable", 0))}
     addresses = [rule[key] for key in ("source", "dest") if key in rule]
     versions = {v for a in addresses if (v := _ip_version(a))}
     return {**shown, **({"ipversion": versions.pop()} if len(versions) == 1 else {})}
@@ -146,28 +164,28 @@ def _rules(scope: str, path: str, group: bool = False) -> None:
     def read(call: Call) -> Any:
         content = _read(call, scope)
         rules = place(call, content)
-        return [_shown_rule(rule, position, _digest(rules)) for position, rule in enumerate(rules)]
+        return [_shown_rule(rule, position, _of_rules(rules)) for position, rule in enumerate(rules)]
 
     @endpoint(f"POST {base}")
     def create(call: Call) -> Any:
         with call.lab.state.change():
             rules = place(call, _write(call, scope))
-            _check(call, _digest(rules))
             rule = {key: call.params[key] for key in _RULE if key in call.params}
             _check_rule(call, scope, rule)
-            rules.insert(min(call.number("pos"), len(rules)), {"enable": 0, **rule})
+            # As the real API does: first, whatever `pos` says, and without a look at `digest`.
+            rules.insert(0, {"enable": 0, **rule})
 
     @endpoint(f"GET {base}/{{pos}}")
     def one(call: Call) -> Any:
         rules = place(call, _read(call, scope))
         position = _position(call, rules)
-        return _shown_rule(rules[position], str(position), _digest(rules))
+        return _shown_rule(rules[position], str(position), _of_rules(rules))
 
     @endpoint(f"PUT {base}/{{pos}}")
     def update(call: Call) -> Any:
         with call.lab.state.change():
             rules = place(call, _write(call, scope))
-            _check(call, _digest(rules))
+            _check(call, _of_rules(rules))
             position = _position(call, rules)
             if call.get("moveto") is not None:
                 target = call.number("moveto")
@@ -184,7 +202,7 @@ def _rules(scope: str, path: str, group: bool = False) -> None:
     def delete(call: Call) -> Any:
         with call.lab.state.change():
             rules = place(call, _write(call, scope))
-            _check(call, _digest(rules))
+            _check(call, _of_rules(rules))
             del rules[_position(call, rules)]
 
 

@@ -74,6 +74,20 @@ def subscription(_call: Call) -> Any:
     }
 
 
+@endpoint(f"GET {_NODE}/services/{{service}}/state")
+def service_state(call: Call) -> Any:
+    """No service of a node runs here: of the firewall, rules are stored, and nothing filters by them."""
+    name = str(call.params["service"])
+    return {
+        "service": name,
+        "name": name,
+        "desc": "not part of the lab",
+        "state": "dead",
+        "active-state": "inactive",
+        "unit-state": "not-found",
+    }
+
+
 @endpoint("GET /cluster/ha/status/current")
 def ha_status(call: Call) -> Any:
     """No guest is managed."""
