@@ -26,10 +26,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from freehold.errors import BadInputError, FreeholdError
+from freehold.lab import cloud_standin
 from freehold.lab.api.certificate import ensure_certificate
 from freehold.lab.machine import mirror, smallstorage, templates
 from freehold.lab.machine.lxc import LxcBackend
-from freehold.lab.machine.network import MIRROR_PORT, host_nameservers
+from freehold.lab.machine.network import CLOUD_PORT, MIRROR_PORT, host_nameservers
 from freehold.lab.machine.node import NAME, LabNode, gpus
 from freehold.lab.machine.paths import LabPaths
 from freehold.lab.machine.rootfs import NODE_IDS
@@ -334,12 +335,14 @@ async def _serve(paths: LabPaths) -> None:
     )
     os.chown(paths.api_socket, NODE_IDS.root, NODE_IDS.root)
     files = mirror.serve(paths, network)
+    cloud = cloud_standin.start((str(network.gateway), CLOUD_PORT), paths.state)
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     await ended.wait()
     files.shutdown()
+    cloud.shutdown()
     await runner.cleanup()
 
 

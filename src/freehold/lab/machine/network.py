@@ -21,6 +21,8 @@ from freehold.lab.machine.commands import run
 ALIAS = "freehold lab"
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 MIRROR_PORT = 8080
+CLOUD_PORT = 8447
+"""Where the stand-in of cloud providers answers."""
 SUBNET = IPv4Network("10.86.0.0/24")
 
 RULES = """
@@ -51,7 +53,7 @@ table inet {table} {{
     iifname != "{bridge}" accept
     ct state established,related accept
     meta l4proto {{ icmp, ipv6-icmp }} accept
-    tcp dport {mirror} accept
+    tcp dport {{ {mirror}, {cloud} }} accept
     reject
   }}
 }}
@@ -113,7 +115,9 @@ class LabNetwork:
         switched_on = IP_FORWARD.read_text().strip() != "1"
         if switched_on:
             IP_FORWARD.write_text("1\n")
-        rules = RULES.format(table=self.bridge, bridge=self.bridge, subnet=self.subnet, mirror=MIRROR_PORT)
+        rules = RULES.format(
+            table=self.bridge, bridge=self.bridge, subnet=self.subnet, mirror=MIRROR_PORT, cloud=CLOUD_PORT
+        )
         run(["nft", "-f", "-"], stdin=rules)
         return switched_on
 
