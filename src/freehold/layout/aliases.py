@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from freehold.errors import BadInputError
 from freehold.layout.types import ServedModel
+from freehold.schema import own
 from freehold.schema.problems import Problem
 from freehold.schema.stack import Name, Part
 
@@ -57,16 +58,14 @@ def load(directory: Path) -> dict[str, Alias]:
     path = directory / FILE
     if not path.is_file():
         return {}
-    try:
-        told = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        return TypeAdapter(dict[str, Alias]).validate_python(told)
-    except (yaml.YAMLError, ValidationError) as error:
-        raise AliasesError(
-            "The file that says where names of language models lead cannot be read",
-            where=str(path),
-            answer=str(error),
-            remedy="Correct it, or remove it: then names lead where the stack file says.",
-        ) from error
+    return own.read(
+        path,
+        TypeAdapter(dict[str, Alias]),
+        AliasesError,
+        "The file that says where names of language models lead cannot be read",
+        "Correct it, or remove it: then names lead where the stack file says.",
+        empty={},
+    )
 
 
 def dump(aliases: Mapping[str, Alias]) -> str:

@@ -11,9 +11,10 @@ from datetime import datetime
 from pathlib import Path
 
 import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter
 
 from freehold.errors import BadInputError
+from freehold.schema import own
 from freehold.schema.stack import ModelUse, Part, Stack
 
 FILE = "trial.yml"
@@ -43,15 +44,8 @@ def load(directory: Path) -> Trial | None:
     path = directory / FILE
     if not path.is_file():
         return None
-    try:
-        return Trial.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, ValidationError) as error:
-        raise TrialError(
-            "The file of a trial cannot be read",
-            where=str(path),
-            answer=str(error),
-            remedy="Remove it: then the stack is as the stack file says.",
-        ) from error
+    remedy = "Remove it: then the stack is as the stack file says."
+    return own.read(path, TypeAdapter(Trial), TrialError, "The file of a trial cannot be read", remedy)
 
 
 def dump(trial: Trial) -> str:

@@ -12,13 +12,14 @@ from datetime import date
 from pathlib import Path
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from freehold.errors import BadInputError
 from freehold.layout import aliases
 from freehold.layout.aliases import Target
 from freehold.layout.types import Layout
 from freehold.run.context import Client
+from freehold.schema import own
 from freehold.vault import write_private
 
 FILE = "served.yml"
@@ -74,16 +75,16 @@ def load(directory: Path) -> dict[str, Serving]:
         BadInputError: The file is wrong.
     """
     path = directory / FILE
-    try:
-        told = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
-        return TypeAdapter(dict[str, Serving]).validate_python(told or {})
-    except (yaml.YAMLError, ValidationError) as error:
-        raise BadInputError(
-            "The file that says since when language models are served cannot be read",
-            where=str(path),
-            answer=str(error),
-            remedy="Remove it: the next run writes it anew, and reminders count from then on.",
-        ) from error
+    if not path.is_file():
+        return {}
+    return own.read(
+        path,
+        TypeAdapter(dict[str, Serving]),
+        BadInputError,
+        "The file that says since when language models are served cannot be read",
+        "Remove it: the next run writes it anew, and reminders count from then on.",
+        empty={},
+    )
 
 
 def note(client: Client, today: date | None = None) -> None:

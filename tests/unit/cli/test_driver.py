@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from freehold.cli.main import app
 from freehold.nvidia import NodeDriver
-from freehold.run import driver
+from freehold.run import driver, driver_upgrade
 from freehold.run.context import Client
 
 STATE = NodeDriver(
@@ -63,3 +63,19 @@ def test_a_client_without_nvidia_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "status", lambda client: [])
 
     assert "uses no NVIDIA GPU" in run("status", "acme").output
+
+
+@pytest.mark.parametrize(("command", "back"), [("upgrade", False), ("rollback", True)])
+def test_the_name_of_the_command_says_to_which_driver_it_goes(
+    command: str, back: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def plan(client: Client, *, rollback: bool) -> list[Any]:
+        asked.append(rollback)
+        return []
+
+    monkeypatch.setattr(driver_upgrade, "plan", plan)
+
+    assert run(command, "acme", "--dry-run").exit_code == 0
+    assert asked == [back]

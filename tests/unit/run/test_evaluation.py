@@ -59,7 +59,7 @@ def test_numbers_need_no_quotes(tmp_path: Path) -> None:
         ("- {name: a, question: Q, matches: ['(']}", "no regular expression"),
         ("- {name: A B, question: Q, contains: [x]}", "String should match"),
         ("- {name: a, question: Q, max_seconds: 0}", "greater than 0"),
-        ("name: a", "valid dictionary"),
+        ("name: a", "valid list"),
         ("[", "expected the node content"),
     ],
 )

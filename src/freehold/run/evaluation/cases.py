@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import yaml
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, model_validator
 
 from freehold.errors import BadInputError
+from freehold.schema import own
 from freehold.schema.stack import Part
 
 FOLDER = "cases"
@@ -88,16 +88,8 @@ def load(directory: Path) -> list[Case]:
     """
     found: dict[str, Case] = {}
     for path in sorted((directory / FOLDER).glob("*.yml")):
-        try:
-            entries = yaml.safe_load(path.read_text(encoding="utf-8")) or []
-            cases = [Case.model_validate(entry) for entry in entries]
-        except (yaml.YAMLError, ValidationError, TypeError) as error:
-            raise CasesError(
-                "A case cannot be read",
-                where=str(path),
-                answer=str(error),
-                remedy="See docs/model-change.md for what a case may say.",
-            ) from error
+        remedy = "See docs/model-change.md for what a case may say."
+        cases = own.read(path, TypeAdapter(list[Case]), CasesError, "A case cannot be read", remedy, empty=[])
         for case in cases:
             if case.name in found:
                 raise CasesError(f"Two cases are called {case.name}", where=str(path), remedy="Rename one.")
