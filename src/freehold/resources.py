@@ -58,3 +58,13 @@ def ansible_config() -> Path:
 def collections() -> Path:
     """The directory that holds ``ansible_collections/``."""
     return _PACKAGE.parent
+
+
+def package() -> Path:
+    """Freehold's own code."""
+    return _PACKAGE
+
+
+def modules(name: str) -> list[Path]:
+    """The modules of a package of Freehold's own, such as ``routing``, in order."""
+    return sorted((_PACKAGE / name).rglob("*.py"))

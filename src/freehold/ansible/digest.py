@@ -26,6 +26,7 @@ _NOT_APPLIED = frozenset({"molecule", "__pycache__", "README.md"})
 
 _IMPORT = "ansible.builtin.import_role"
 _COLLECTION = "freehold.stack."
+_FILES = "freehold.stack.files"
 
 
 def service_digest(
@@ -53,6 +54,8 @@ def service_digest(
         "variables": _sha256(variables.encode()),
         "secrets": {name: secret_digest(name) for name in sorted(service.secrets)},
     }
+    if own := packages(roles / service.role):
+        parts["packages"] = {name: _tree(resources.package() / name) for name in own}
     return _sha256(json.dumps(parts, sort_keys=True).encode())
 
 
@@ -63,6 +66,16 @@ def imported(role: Path) -> list[str]:
         for task in yaml.safe_load(path.read_text(encoding="utf-8")) or []:
             if isinstance(task, dict) and (wanted := task.get(_IMPORT)):
                 found.add(str(wanted["name"]).removeprefix(_COLLECTION))
+    return sorted(found)
+
+
+def packages(role: Path) -> list[str]:
+    """Names of the packages of Freehold's own that the tasks of a role put onto a host."""
+    found = set()
+    for path in sorted((role / "tasks").glob("*.yml")):
+        for task in yaml.safe_load(path.read_text(encoding="utf-8")) or []:
+            if isinstance(task, dict) and isinstance(wanted := task.get(_FILES), dict):
+                found |= {str(entry["package"]) for entry in wanted.get("files", ()) if "package" in entry}
     return sorted(found)
 
 

@@ -63,8 +63,9 @@ def test_its_workflows_ask_language_models_of_the_house_alone() -> None:
         "cloud": {"a-cloud-model": {"provider": "anthropic", "model": "x", "groups": ["staff"]}},
         "tasks": {"a-task": {"cloud": "a-cloud-model"}},
     }
-    router = variables("litellm", "ollama", groups=[{"name": "staff"}], routing=cloud)["n8n_router"]
+    changes: dict[str, Any] = {"groups": [{"name": "staff"}], "routing": cloud}
+    router = variables("litellm", "ollama", **changes)["n8n_router"]
 
     assert (router["chat_model"], router["embedding_model"]) == ("chat", "embed")
     # Who asks, n8n cannot vouch for: it has no key to sign that with.
-    assert "openwebui.user_key" not in str(variables("litellm", "openwebui", routing=cloud))
+    assert "openwebui.user_key" not in str(variables("litellm", "ollama", "openwebui", **changes))

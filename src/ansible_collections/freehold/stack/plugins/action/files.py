@@ -6,13 +6,14 @@ import base64
 import json
 import zlib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.freehold.stack.plugins.module_utils import pending
-from freehold import render
+from freehold import render, resources
 from freehold.ansible import context
 from freehold.ansible.digest import Keyed, managed_digest
 from freehold.errors import FreeholdError
@@ -36,7 +37,8 @@ class ActionModule(ActionBase):
         _, options = self.validate_argument_spec(argument_spec=_SPEC)
         context.given.clear()
         try:
-            files = [self._render(options["service"], entry, variables) for entry in options["files"]]
+            entries = [one for entry in options["files"] for one in _each(entry)]
+            files = [self._render(options["service"], entry, variables) for entry in entries]
             _refuse_open_secrets(files, context.given)
             directory = variables.get("freehold_directory") or variables.get("inventory_dir")
             managed = {
@@ -49,7 +51,7 @@ class ActionModule(ActionBase):
             "service": options["part_of"] or options["service"],
             "is_part": bool(options["part_of"]),
             "folder": variables.get("freehold_host_folder", pending.FOLDER),
-            "directories": [dict(entry) for entry in options["directories"]],
+            "directories": [*map(dict, options["directories"]), *_folders(options["files"])],
             "files": files,
         }
         result: dict[str, Any] = self._execute_module(
@@ -59,10 +61,19 @@ class ActionModule(ActionBase):
         )
         result.pop("invocation", None)
         result["managed"] = managed
-        self._notify(options["files"], result)
+        self._notify(entries, result)
         return result
 
     def _render(self, service: str, entry: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+        kept = {key: entry[key] for key in ("owner", "group", "mode", "validate", "notify", "secret")}
+        if entry["package"]:
+            module = resources.package() / entry["src"]
+            return {
+                **kept,
+                "path": entry["dest"],
+                "src": f"freehold/{entry['src']}",
+                "content": module.read_text(encoding="utf-8"),
+            }
         template = f"{service}/{entry['src']}"
         wanted = {
             name: self._templar.template(_expression(name))
@@ -70,7 +81,6 @@ class ActionModule(ActionBase):
             if name in variables
         }
         content = render.render(template, wanted)
-        kept = {key: entry[key] for key in ("owner", "group", "mode", "validate", "notify", "secret")}
         return {**kept, "path": entry["dest"], "src": template, "content": content}
 
     def _notify(self, entries: Iterable[Mapping[str, Any]], result: Mapping[str, Any]) -> None:
@@ -80,6 +90,32 @@ class ActionModule(ActionBase):
         if handlers:
             # The strategy notifies what the task names when its result is a change.
             self._task.notify = [*(self._task.notify or []), *sorted(handlers)]
+
+
+def _each(entry: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    """The files of an entry: one of a template, or all of a package of Freehold's own."""
+    if bool(entry["src"]) == bool(entry["package"]):
+        raise AnsibleActionFail("A file has either src, a template, or package, a package of Freehold's own.")
+    if not entry["package"]:
+        return [dict(entry)]
+    root = resources.package()
+    return [
+        {
+            **entry,
+            "src": str(path.relative_to(root)),
+            "dest": f"{entry['dest']}/{path.relative_to(root / entry['package'])}",
+        }
+        for path in resources.modules(entry["package"])
+    ]
+
+
+def _folders(entries: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
+    """The directories of packages."""
+    for entry in entries:
+        if entry["package"]:
+            parents = {str(Path(one["dest"]).parent) for one in _each(entry)}
+            for path in sorted(parents):
+                yield {"path": path, "owner": entry["owner"], "group": entry["group"], "mode": "0755"}
 
 
 def _expression(name: str) -> str:
@@ -129,7 +165,8 @@ _SPEC: dict[str, Any] = {
         "default": [],
         "options": {
             **_ENTRY,
-            "src": {"type": "str", "required": True},
+            "src": {"type": "str", "default": ""},
+            "package": {"type": "str", "default": ""},
             "dest": {"type": "path", "required": True},
             "mode": {"type": "str", "default": "0644"},
             "validate": {"type": "str", "default": ""},

@@ -51,7 +51,8 @@ options:
     elements: dict
     default: []
     suboptions:
-      src: {description: Template below the service's folder., type: str, required: true}
+      src: {description: Template below the service's folder., type: str, default: ""}
+      package: {description: "Package of Freehold's own instead, whose modules are put below O(files[].dest) as they are.", type: str, default: ""}
       dest: {description: Path on the host., type: path, required: true}
       owner: {description: Owner., type: str, default: root}
       group: {description: Group., type: str, default: root}
