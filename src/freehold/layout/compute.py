@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ from freehold.catalog.services import ServiceMeta, UnknownServiceError
 from freehold.errors import FreeholdError
 from freehold.layout import (
     aliases,
+    certificate,
     gpus,
     licence_gate,
     models,
@@ -143,12 +145,22 @@ def compute(
         for seat in seats
     }
     problems += network.check(stack, seats)
+    problems += network.audience(stack, seats)
+    problems += certificate.check(stack, directory)
     problems += people.check(stack)
     problems += sso.check(stack, names)
     problems += _mounts(seats)
     problems += _systems(seats, roles)
     for name in sorted(names & stack.services.keys()):
         problems += settings.check(stack.services[name] or {}, options[name], ("services", name))
+        if catalog_of.role_of(name, catalog) == "langfuse" and "retention_days" in (stack.services[name] or {}):
+            problems.append(
+                Problem(
+                    ("services", name, "retention_days"),
+                    "is said once for all that is recorded, in months",
+                    allowed="audit: {retention_months: 12}",
+                )
+            )
     _raise(problems, origins)
 
     own = {seat.name: own_settings(stack, seat, assigned) for seat in seats}
@@ -162,6 +174,7 @@ def compute(
     wiring = Wiring(
         stack, catalog, seats, assigned, serving, own, options, routes, lock, aliases.load(directory)
     )
+    wiring.names["certificate"] = partial(certificate.chain, directory)
     placed = wiring.services(problems)
     _raise(problems, origins)
     hosts = [
@@ -189,6 +202,7 @@ def compute(
         monitor=next((host.address for host in hosts if host.name == network.MONITOR), None),
         users=stack.users,
         groups=stack.groups,
+        routing=wiring.policy,
         sources=stack.sources,
         system=stack.system,
     )
@@ -342,6 +356,9 @@ def _routes(stack: Stack, seats: Sequence[Seat]) -> list[RouteTarget]:
                 address=seat.address,
                 port=seat.meta.ports[route.port].port,
                 description=route.description,
+                admin=stack.network.audience.get(seat.name, "admins" if route.admin else "users") == "admins",
+                admin_paths=route.admin_paths,
+                open=route.open,
                 hidden=_hidden(seat.meta, route.port),
                 health=seat.meta.health.path
                 if seat.meta.health and seat.meta.health.port == route.port

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address
 
 from freehold.catalog.services import ServiceMeta, role_of, slot_of
 from freehold.errors import FreeholdError
+from freehold.layout import routing
 from freehold.schema.problems import KeyPath, Problem, nearest
 from freehold.schema.stack import HostOverride, Stack
 
@@ -90,7 +91,8 @@ def closure(wanted: Iterable[str], catalog: Mapping[str, ServiceMeta]) -> set[st
 
 def chosen(stack: Stack, catalog: Mapping[str, ServiceMeta], problems: list[Problem]) -> set[str]:
     """The names of all services that the client gets."""
-    names = closure([*stack.services, *_of_models(stack, catalog), *_way_out(stack, catalog)], catalog)
+    along = [*_of_models(stack, catalog), *routing.wanted(stack), *_way_out(stack, catalog)]
+    names = closure([*stack.services, *along], catalog)
     unknown = {name for name in names if role_of(name, catalog) is None}
     for name in sorted(unknown):
         if name in stack.services:

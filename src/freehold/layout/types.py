@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from freehold.catalog.models import WeightFile
+from freehold.layout.routing import RoutingPolicy
 from freehold.schema.stack import Group, Proxmox, Sources, System, User
 
 
@@ -137,6 +138,12 @@ class RouteTarget(_Value):
     port: int
     description: str = ""
     """What people do there."""
+    admin: bool = False
+    """Whether it is for administrators alone."""
+    admin_paths: tuple[str, ...] = ()
+    """Paths that are for administrators alone in any case."""
+    open: tuple[str, ...] = ()
+    """Paths that people reach also where the rest is for administrators alone."""
     hidden: tuple[str, ...] = ()
     """Paths that are not for people: metrics, which Prometheus reads past the gateway."""
     health: str | None = None
@@ -243,6 +250,8 @@ class Layout(_Value):
     """Address of the monitoring service that asks every host for its figures; none where the stack has no such service."""
     users: tuple[User, ...]
     groups: tuple[Group, ...]
+    routing: RoutingPolicy | None = None
+    """Which requests may leave; none where nothing may, and nobody has a limit."""
     sources: Sources
     system: System
 

@@ -4,6 +4,8 @@ An expression is Jinja without braces, such as ``services.postgres.address``. It
 
 ``client, domain, users, groups, sources, system``
     of the stack; each user carries ``password``, the lookup of a first password.
+``admins``
+    the networks of administrators.
 ``services``
     the services that this one needs or wants and that are present, and itself, by name:
     ``services.postgres.address``, ``.host``, ``.ports.sql``, ``.settings``.
@@ -25,11 +27,18 @@ An expression is Jinja without braces, such as ``services.postgres.address``. It
 ``routing, choices, context_mark``
     of the stack, what may go to the cloud; what people choose from in a chat (``layout/choices.py``); and the mark of what is
     added to a question from files and knowledge (``routing/markers.py``).
+``policy``
+    what the router is told of all that (``layout/routing.py``); empty where nothing may leave and nobody has a limit.
+``audit, provenance``
+    the record of requests, with ``retention_days``; and what is known of each language model by engine and name at the
+    engine (``digest, revision``).
 ``scrapes, alerts, hosts, nodes``
     what the monitoring asks and watches: metrics and alerts of the services, all hosts, and the nodes that are reached
     over SSH (``name, address``; nodes with ``gpus``, their number of NVIDIA GPUs).
 ``sso``
     the client's identity provider as this service is told of it (``layout/sso.py``); empty where it takes no part.
+``certificate("certificate.pem")``
+    the certificates of a file in the client's folder (PEM).
 ``secret("postgres.superuser")``
     the Ansible lookup of a secret.
 """
@@ -134,15 +143,16 @@ def listed(meta: ServiceMeta, key: str, expression: str | None, names: Mapping[s
     return list(dict.fromkeys(str(one) for one in found if one))
 
 
-def days(meta: ServiceMeta, bucket: Bucket, settings: Mapping[str, Any]) -> int | None:
-    """Days after which the objects of a bucket are removed with these settings.
+def days(meta: ServiceMeta, bucket: Bucket, settings: Mapping[str, Any], retention: int) -> int | None:
+    """Days after which the objects of a bucket are removed with these settings, and with this retention of the record.
 
     Raises:
         FreeholdError: The expression is wrong, or gives no number of days; it names the role.
     """
     if not isinstance(bucket.expire_days, str):
         return bucket.expire_days
-    found = _value(meta, f"buckets.{bucket.name}", bucket.expire_days, {"settings": settings})
+    names = {"settings": settings, "audit": {"retention_days": retention}}
+    found = _value(meta, f"buckets.{bucket.name}", bucket.expire_days, names)
     return int(found) if found else None
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from freehold.catalog.services import ServiceMeta, argument_specs
 from freehold.catalog.versions import Artifact, UnknownArtifactError, mirrored
-from freehold.layout import aliases, settings, sso, variables
+from freehold.layout import aliases, egress, settings, sso, variables
 from freehold.layout.aliases import Alias
 from freehold.layout.choices import choices
-from freehold.layout.placement import Seat
+from freehold.layout.network import admins
+from freehold.layout.placement import EGRESS, Seat
+from freehold.layout.routing import RoutingPolicy, names_for_role, policy
 from freehold.layout.types import AssignedGpu, RouteTarget, ServedModel, ServicePlacement
 from freehold.routing import markers
 from freehold.schema.problems import Problem
@@ -67,11 +70,15 @@ class Wiring:
             "client": stack.client,
             "domain": stack.domain,
             "present": sorted(own),
+            "admins": [str(network) for network in admins(stack)],
+            "admins": [str(network) for network in admins(stack)],
             "routes": [route.model_dump(mode="json") for route in routes],
             "buckets": [
                 bucket
                 for seat in seats
-                for bucket in _buckets(seat, self.services_by_name[seat.name]["settings"])
+                for bucket in _buckets(
+                    seat, self.services_by_name[seat.name]["settings"], retention_days(stack)
+                )
             ],
             "scrapes": [scrape for seat in seats for scrape in _scrapes(seat)],
             "alerts": [alert for seat in seats for alert in _alerts(seat)],
@@ -79,6 +86,9 @@ class Wiring:
             "nodes": _nodes(stack),
             "engines": [self._engine(seat) for seat in seats if seat.meta.engine],
             "routed": [],
+            "policy": {},
+            "audit": stack.audit.model_dump(mode="json") | {"retention_days": retention_days(stack)},
+            "provenance": self._provenance(),
             "routing": stack.routing.model_dump(mode="json"),
             "context_mark": markers.CONTEXT_MARK,
             "users": [
@@ -89,46 +99,56 @@ class Wiring:
             "sources": stack.sources.model_dump(mode="json"),
             "system": stack.system.model_dump(mode="json"),
             "secret": variables.secret_function(catalog, own),
+            "egress": egress.proxy(seats),
+            "leaving": [],
             "artifact": _artifact_function(lock, stack.sources.mirror),
         }
         self.names["choices"] = choices(stack.routing, self.names["engines"])
+        self.lock = lock
         self.names_lead = names_lead
+        self.policy: RoutingPolicy | None = None
         self.databases = [database for seat in seats for database in _databases(seat)]
 
     def services(self, problems: list[Problem]) -> list[ServicePlacement]:
         """Every service with its variables; required settings without a value are added to ``problems``."""
         served = [ServedModel(**model) for models in self.serving.values() for model in models]
         self.names["routed"] = aliases.lay_over(self.names["engines"], self.names_lead, problems, served)
-        placed = []
-        for seat in self.seats:
-            values = variables.evaluate(seat.meta, self._names(seat)) | self.own[seat.name]
-            if mirror := self.stack.sources.mirror:
-                values = mirrored(values, mirror)
-            problems += settings.missing(values, self.options[seat.name], ("services", seat.name))
-            prefix = f"{seat.role.replace('-', '_')}_"
-            placed.append(
-                ServicePlacement(
-                    name=seat.name,
-                    role=seat.role,
-                    title=seat.meta.title,
-                    host=seat.name,
-                    address=seat.address,
-                    ports={name: port.port for name, port in seat.meta.ports.items()},
-                    variables={f"{prefix}{key}": value for key, value in values.items()},
-                    secrets=tuple(
-                        sorted(
-                            {
-                                f"{seat.name}.{name}"
-                                for name, kind in seat.meta.secrets.items()
-                                if kind.type != GIVEN
-                            }
-                            | variables.looked_up(values)
-                        )
-                    ),
-                    after=seat.after,
-                )
+        self.policy = policy(self.stack, self.names["routed"], problems, self.own)
+        self.names["policy"] = names_for_role(self.policy)
+        found = {seat.name: self._place(seat, problems) for seat in self.seats if seat.role != EGRESS}
+        if len(found) < len(self.seats):  # last: what each host may reach hangs on what its service is told
+            self.names["leaving"] = egress.hosts(
+                self.stack,
+                self.seats,
+                found,
+                self.lock,
+                {seat.name: self.outside(seat) for seat in self.seats},
+                {name for name, gpus in self.given.items() if any(gpu.vendor == "nvidia" for gpu in gpus)},
             )
-        return placed
+        return [found.get(seat.name) or self._place(seat, problems) for seat in self.seats]
+
+    def _place(self, seat: Seat, problems: list[Problem]) -> ServicePlacement:
+        values = variables.evaluate(seat.meta, self._names(seat)) | self.own[seat.name]
+        if mirror := self.stack.sources.mirror:
+            values = mirrored(values, mirror)
+        problems += settings.missing(values, self.options[seat.name], ("services", seat.name))
+        prefix = f"{seat.role.replace('-', '_')}_"
+        return ServicePlacement(
+            name=seat.name,
+            role=seat.role,
+            title=seat.meta.title,
+            host=seat.name,
+            address=seat.address,
+            ports={name: port.port for name, port in seat.meta.ports.items()},
+            variables={f"{prefix}{key}": value for key, value in values.items()},
+            secrets=tuple(
+                sorted(
+                    {f"{seat.name}.{name}" for name, kind in seat.meta.secrets.items() if kind.type != GIVEN}
+                    | variables.looked_up(values)
+                )
+            ),
+            after=seat.after,
+        )
 
     def _names(self, seat: Seat) -> dict[str, Any]:
         roles = {seat.role, *seat.meta.needs, *seat.meta.wants}
@@ -154,6 +174,27 @@ class Wiring:
             },
         }
 
+    def outside(self, seat: Seat) -> list[str]:
+        """Addresses that a service asks through the one way out while it runs."""
+        return variables.listed(seat.meta, "outside", seat.meta.outside, self._names(seat))
+
+    def direct(self, seat: Seat) -> list[tuple[str, int]]:
+        """Names or addresses with ports that a service reaches past the one way out."""
+        found = variables.listed(seat.meta, "direct", seat.meta.direct, self._names(seat))
+        parts = (one.rpartition(":") for one in found)
+        return [(name, int(port)) for name, _, port in parts if name and port.isdecimal()]
+
+    def _provenance(self) -> dict[str, dict[str, dict[str, str]]]:
+        """Digest and revision of each language model by engine and name at the engine, for the audit trail."""
+        known: dict[str, dict[str, dict[str, str]]] = {}
+        for models in self.serving.values():
+            for model in map(ServedModel.model_validate, models):
+                sums = "".join(f"{file.sha256}  {file.name}\n" for file in model.files if file.sha256)
+                digest = model.digest or (f"sha256:{hashlib.sha256(sums.encode()).hexdigest()}" if sums else None)
+                told = {"digest": digest, "revision": model.revision}
+                known.setdefault(model.engine, {})[model.served] = {k: v for k, v in told.items() if v}
+        return known
+
     def _weights(self, node: str) -> list[dict[str, Any]]:
         """The weights that engines of a node read, each once."""
         here = [model for seat in self.seats if seat.node == node for model in self.serving[seat.name]]
@@ -167,16 +208,6 @@ class Wiring:
         def secret(name: str) -> str:
             own = name.startswith(f"{seat.role}.")
             return known(f"{seat.name}.{name.removeprefix(f'{seat.role}.')}" if own else name)
-
-    def outside(self, seat: Seat) -> list[str]:
-        """Addresses that a service asks through the one way out while it runs."""
-        return variables.listed(seat.meta, "outside", seat.meta.outside, self._names(seat))
-
-    def direct(self, seat: Seat) -> list[tuple[str, int]]:
-        """Names or addresses with ports that a service reaches past the one way out."""
-        found = variables.listed(seat.meta, "direct", seat.meta.direct, self._names(seat))
-        parts = (one.rpartition(":") for one in found)
-        return [(name, int(port)) for name, _, port in parts if name and port.isdecimal()]
 
         return secret
 
@@ -195,14 +226,19 @@ class Wiring:
         }
 
 
-def _buckets(seat: Seat, own: Mapping[str, Any]) -> list[dict[str, Any]]:
+def retention_days(stack: Stack) -> int:
+    """Days for which the record of requests is kept: the months of the stack, each a twelfth of a year."""
+    return round(stack.audit.retention_months * 365 / 12)
+
+
+def _buckets(seat: Seat, own: Mapping[str, Any], retention: int) -> list[dict[str, Any]]:
     return [
         {
             "name": bucket.name,
             "owner_service": seat.name,
             "access_key": variables.lookup(f"{seat.name}.{bucket.access_key}"),
             "secret_key": variables.lookup(f"{seat.name}.{bucket.secret_key}"),
-            "expire_days": variables.days(seat.meta, bucket, own),
+            "expire_days": variables.days(seat.meta, bucket, own, retention),
         }
         for bucket in seat.meta.buckets
     ]
