@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
-from .freehold_command import LAB_STACK, REPOSITORY, Freehold
+from .freehold_command import REPOSITORY, Freehold
+from .model_client import model_client
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -34,45 +35,27 @@ WORSE = """
 
 @pytest.fixture(scope="module", autouse=True)
 def stack(freehold: Freehold) -> Iterator[Path]:
-    lab = yaml.safe_load(LAB_STACK.read_text(encoding="utf-8"))
-    access = {key: lab["nodes"]["pve"][key] for key in ("address", "ssh_key", "known_hosts")}
     molecule = {
         role: yaml.safe_load((REPOSITORY / f"molecule/{role}/stack.yml").read_text(encoding="utf-8"))
         for role in ("vllm", "ollama")
     }
     ollama = molecule["ollama"]["services"]["ollama"]
     key = "{{ lookup('freehold.stack.secret', 'litellm.key_openwebui') }}"
-    path = freehold.write(
-        CLIENT,
-        "10.86.0.11",
-        4400,
-        exclusive=False,
-        users=[],
-        groups=[],
-        models={},
-        nodes={"pve": access},
-        services={
-            "litellm": {"applications": [{"name": "proof", "key": key}]},
-            "vllm": molecule["vllm"]["services"]["vllm"],
-            "ollama": {
-                **ollama,
-                "models": [each for each in ollama["models"] if each["name"] == "tiny-chat"],
-            },
+    services = {
+        "litellm": {"applications": [{"name": "proof", "key": key}]},
+        "vllm": molecule["vllm"]["services"]["vllm"],
+        "ollama": {
+            **ollama,
+            "models": [each for each in ollama["models"] if each["name"] == "tiny-chat"],
         },
-        hosts={
-            "litellm": {"memory": 1536, "disk": 6},
-            "vllm": {"cores": 2, "memory": 4096, "disk": 8},
-            "ollama": {"cores": 2, "memory": 1024, "disk": 8},
-        },
-    )
-    (path.parent / "cases").mkdir()
-    freehold("lab", "versions", str(path.parent))
-    freehold("prepare", CLIENT)
-    freehold("up", CLIENT, "--no-proof")
-    try:
+    }
+    hosts = {
+        "litellm": {"memory": 1536, "disk": 6},
+        "vllm": {"cores": 2, "memory": 4096, "disk": 8},
+        "ollama": {"cores": 2, "memory": 1024, "disk": 8},
+    }
+    with model_client(freehold, CLIENT, services=services, hosts=hosts) as path:
         yield path
-    finally:
-        freehold("down", CLIENT, "--confirm", CLIENT, code=None)
 
 
 @pytest.fixture

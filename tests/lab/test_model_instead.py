@@ -16,47 +16,34 @@ import pytest
 import yaml
 
 from .freehold_command import LAB_STACK, Freehold
+from .model_client import model_client
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 CLIENT = "instead"
 
 
+CASES = "- {name: answers, question: Who are you, contains: [Hello from the tiny stand-in], max_tokens: 64}\n"
+
+
 @pytest.fixture(scope="module", autouse=True)
 def stack(freehold: Freehold) -> Iterator[Path]:
-    lab = yaml.safe_load(LAB_STACK.read_text(encoding="utf-8"))
-    access = {key: lab["nodes"]["pve"][key] for key in ("address", "ssh_key", "known_hosts")}
-    path = freehold.write(
+    entries = yaml.safe_load((LAB_STACK.parent / "models.yml").read_text(encoding="utf-8"))
+    tiny = entries["tiny-chat"]
+    second = copy.deepcopy(tiny) | {"title": "Tiny stand-in, the second"}
+    models = yaml.safe_dump({"tiny-chat": tiny, "tiny-second": second})
+    with model_client(
+        freehold,
         CLIENT,
-        "10.86.0.11",
-        4400,
-        exclusive=False,
-        users=[],
-        groups=[],
-        nodes={"pve": access},
+        {"models.yml": models, "cases/tiny.yml": CASES},
         services={"litellm": None, "ollama": {"device": "cpu"}},
         models={"tiny-chat": {"name": "assistant", "engine": "ollama", "context": 2048, "users": 2}},
         hosts={
             "litellm": {"memory": 1536, "disk": 6},
             "ollama": {"cores": 2, "memory": 1024, "disk": 8},
         },
-    )
-    entries = yaml.safe_load((LAB_STACK.parent / "models.yml").read_text(encoding="utf-8"))
-    tiny = entries["tiny-chat"]
-    second = copy.deepcopy(tiny) | {"title": "Tiny stand-in, the second"}
-    (path.parent / "models.yml").write_text(yaml.safe_dump({"tiny-chat": tiny, "tiny-second": second}))
-    (path.parent / "cases").mkdir()
-    case = (
-        "- {name: answers, question: Who are you, contains: [Hello from the tiny stand-in], max_tokens: 64}\n"
-    )
-    (path.parent / "cases/tiny.yml").write_text(case)
-    freehold("lab", "versions", str(path.parent))
-    freehold("prepare", CLIENT)
-    freehold("up", CLIENT, "--no-proof")
-    try:
+    ) as path:
         yield path
-    finally:
-        freehold("down", CLIENT, "--confirm", CLIENT, code=None)
 
 
 def routed(freehold: Freehold) -> str:
