@@ -6,6 +6,7 @@ import json
 import re
 import time
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,18 @@ _REQUEST = """
 import http.client, json, socket, ssl, sys
 ask = json.loads(sys.argv[1])
 connection = http.client.HTTPConnection(ask["name"], timeout=20)
-connection.sock = socket.create_connection((ask["address"], ask["port"]), timeout=20)
+source = (ask["source"], 0) if ask["source"] else None
+connection.sock = socket.create_connection((ask["address"], ask["port"]), 20, source)
 try:
     if ask["authority"]:
         trust = ssl.create_default_context(cafile=ask["authority"])
+        if ask["partial"]:
+            trust.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        if ask["old"]:
+            trust.set_ciphers("DEFAULT@SECLEVEL=0")
+            trust.minimum_version, trust.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
         connection.sock = trust.wrap_socket(connection.sock, server_hostname=ask["name"])
-    connection.request(ask["method"], ask["path"], headers={"User-Agent": "freehold-proof"})
+    connection.request(ask["method"], ask["path"], headers={"User-Agent": "freehold-proof", **ask["headers"]})
     answer = connection.getresponse()
     print(json.dumps({"status": answer.status, "headers": {name.lower(): text for name, text in answer.getheaders()},
                       "body": answer.read(200000).decode("utf-8", "replace")}))
@@ -40,18 +47,46 @@ class Gateway:
     machine: Machine
     address: str
     authority: str
+    certificate: str = "internal"
+    """Whose certificate the names have; the address has one of the authority in any case."""
 
     def get(
-        self, name: str, path: str = "/", *, tls: bool = True, method: str = "GET", port: int = 0
+        self,
+        name: str,
+        path: str = "/",
+        *,
+        tls: bool = True,
+        method: str = "GET",
+        port: int = 0,
+        source: str = "",
+        old: bool = False,
+        headers: dict[str, str] | None = None,
     ) -> dict[str, Any]:
-        """Status, headers and body of an answer; ``refused`` where TLS did not come about."""
+        """Status, headers and body of an answer; ``refused`` where TLS did not come about.
+
+        Args:
+            name: Host name.
+            path: Path with query.
+            tls: Whether it is asked over TLS.
+            method: Method of HTTP.
+            port: Port, where it is none of 80 and 443.
+            source: Address to ask from; the host's own when left out.
+            old: Offer TLS 1.0 and 1.1 alone.
+            headers: More headers.
+        """
+        given = self.certificate != "internal" and name != self.address
+        authority = "/etc/caddy/certificate/chain.pem" if given else self.authority
         ask = {
+            "source": source,
+            "old": old,
+            "partial": given,
+            "headers": headers or {},
             "name": name,
             "path": path,
             "method": method,
             "address": self.address,
             "port": port or (443 if tls else 80),
-            "authority": self.authority if tls else None,
+            "authority": authority if tls else None,
         }
         answer: dict[str, Any] = json.loads(
             self.machine.check_output("python3 -c %s %s", _REQUEST, json.dumps(ask))
@@ -60,10 +95,10 @@ class Gateway:
 
 
 @pytest.fixture
-def gateway(host: Machine, this_host: Host, layout: Layout) -> Gateway:
-    """It is trusted by the client's authority alone, as a browser with ca.crt does."""
+def gateway(host: Machine, this_host: Host, layout: Layout, service: ServicePlacement) -> Gateway:
+    """It is trusted by the client's authority alone, as a browser with ca.crt does, or by the chain that it was given."""
     authority = f"/usr/local/share/ca-certificates/freehold-{layout.client}.crt"
-    return Gateway(host, str(this_host.address), authority)
+    return Gateway(host, str(this_host.address), authority, service.variables["caddy_certificate"])
 
 
 @pytest.fixture
@@ -79,7 +114,7 @@ def test_runs_as_its_own_user(host: Machine) -> None:
     assert host.check_output("systemctl show -P User caddy.service") == "caddy"
 
 
-def test_every_name_has_a_certificate_of_the_clients_authority(gateway: Gateway, sites: list[str]) -> None:
+def test_every_name_has_a_certificate(gateway: Gateway, sites: list[str]) -> None:
     for name in sites:
         assert "refused" not in gateway.get(name), name
 
@@ -95,7 +130,23 @@ def test_every_site_sends_the_security_headers(gateway: Gateway, sites: list[str
         assert headers["x-content-type-options"] == "nosniff", name
         assert headers["x-frame-options"] == "SAMEORIGIN", name
         assert headers["referrer-policy"] == "same-origin", name
+        assert headers["x-permitted-cross-domain-policies"] == "none", name
+        assert "geolocation=()" in headers["permissions-policy"], name
+        assert headers["cross-origin-opener-policy"].startswith("same-origin"), name
         assert "server" not in headers, name
+        assert "alt-svc" not in headers, name
+
+
+def test_old_versions_of_tls_are_refused(gateway: Gateway, sites: list[str]) -> None:
+    """By the gateway: it answers the offer with an alert."""
+    for name in sites:
+        assert "alert protocol version" in gateway.get(name, old=True).get("refused", "").lower(), name
+
+
+def test_too_many_headers_are_refused(gateway: Gateway, layout: Layout) -> None:
+    answer = gateway.get(layout.domain, headers={f"X-Filler-{n}": "x" * 4000 for n in range(40)})
+
+    assert answer["status"] == 431
 
 
 def test_plain_http_leads_to_https(gateway: Gateway, sites: list[str]) -> None:
@@ -117,7 +168,47 @@ def test_every_application_answers_behind_its_name(gateway: Gateway, layout: Lay
 @pytest.fixture
 def routes(service: ServicePlacement) -> list[dict[str, Any]]:
     """What the list of applications shows."""
-    return list(service.variables["caddy_routes"])
+    given = {"admin": False, "admin_paths": [], "open": []}
+    return [given | route for route in service.variables["caddy_routes"]]
+
+
+OUTSIDE = "127.0.0.1"
+"""An address of this host that is in no network of administrators: from it, the gateway is asked as by anybody."""
+
+
+def test_administrators_alone_reach_what_is_for_them(
+    gateway: Gateway, routes: list[dict[str, Any]], service: ServicePlacement
+) -> None:
+    networks = [IPv4Network(network) for network in service.variables["caddy_admins"]]
+    assert not any(IPv4Address(OUTSIDE) in network for network in networks)
+    inside = any(IPv4Address(gateway.address) in network for network in networks)
+    for route in routes:
+        closed = ["/"] if route["admin"] else [path.replace("*", "x") for path in route["admin_paths"]]
+        for path in closed:
+            refused = gateway.get(route["fqdn"], path, source=OUTSIDE)
+            assert refused["status"] == 403, (route["fqdn"], path)
+            assert "This is for administrators" in refused["body"]
+            assert refused["headers"]["x-content-type-options"] == "nosniff"
+            if inside:
+                assert gateway.get(route["fqdn"], path)["status"] != 403, (route["fqdn"], path)
+
+
+def test_what_a_request_says_of_its_address_does_not_count(
+    gateway: Gateway, routes: list[dict[str, Any]]
+) -> None:
+    said = dict.fromkeys(("X-Forwarded-For", "X-Real-IP", "Forwarded"), gateway.address)
+    for route in routes:
+        if route["admin"]:
+            answer = gateway.get(route["fqdn"], source=OUTSIDE, headers=said)
+            assert answer["status"] == 403, route["fqdn"]
+
+
+def test_everybody_reaches_the_rest(gateway: Gateway, routes: list[dict[str, Any]]) -> None:
+    for route in routes:
+        paths = [path.replace("*", "x") for path in route["open"]] if route["admin"] else ["/"]
+        for path in paths:
+            answer = gateway.get(route["fqdn"], path, source=OUTSIDE)
+            assert "This is for administrators" not in answer["body"], (route["fqdn"], path)
 
 
 def test_the_domain_lists_every_application_with_its_state(
@@ -219,7 +310,8 @@ def test_the_roots_key_is_not_on_the_gateway(host: Machine) -> None:
     """Whoever takes the gateway over can take its intermediate authority, and not the root that people trust."""
     places = "/etc/caddy /var/lib/caddy /var/lib/freehold /etc/freehold"
     keys = host.run(f"grep -rl 'PRIVATE KEY' {places} 2>/dev/null").stdout.split()
-    others = [path for path in keys if not path.startswith("/var/lib/caddy/certificates/")]
+    given = "/etc/caddy/certificate/key.pem"
+    others = [path for path in keys if not path.startswith("/var/lib/caddy/certificates/") and path != given]
 
     assert others == ["/etc/caddy/authority/gateway.key"]
 
@@ -244,6 +336,17 @@ def test_the_access_log_keeps_no_queries_and_no_headers(
     assert "/proof-of-the-log" in log.content_string
     assert "never-in-a-log" not in log.content_string
     assert "freehold-proof" not in log.content_string
+
+
+def test_the_access_log_keeps_no_paths_that_are_secrets(
+    gateway: Gateway, host: Machine, layout: Layout
+) -> None:
+    for path in ("/webhook/never-in-a-log", "/form/never-in-a-log", "/s/never-in-a-log?x=y"):
+        gateway.get(layout.domain, path)
+    log = host.file("/var/log/caddy/access.log")
+
+    assert '"/webhook/"' in log.content_string
+    assert "never-in-a-log" not in log.content_string
     assert log.mode == 0o640
 
 

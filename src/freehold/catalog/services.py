@@ -55,6 +55,13 @@ class Route(_Meta):
     """What the landing page and the summary call it."""
     description: str = ""
     """What people do there, in a few words for the landing page."""
+    admin: bool = False
+    """Whether it is for administrators alone, unless the client says otherwise (``network.audience``)."""
+    admin_paths: tuple[str, ...] = ()
+    """Paths that are for administrators alone in any case, such as those that change settings; ``*`` as in Caddy's matcher
+    ``path``."""
+    open: tuple[str, ...] = ()
+    """Paths that people reach also where the rest is for administrators alone, such as forms."""
 
 
 class Health(_Meta):

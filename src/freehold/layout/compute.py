@@ -147,6 +147,7 @@ def compute(
     problems += network.check(stack, seats)
     problems += network.audience(stack, seats)
     problems += certificate.check(stack, directory)
+    problems += network.audience(stack, seats)
     problems += people.check(stack)
     problems += sso.check(stack, names)
     problems += _mounts(seats)

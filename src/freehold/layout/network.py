@@ -8,7 +8,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from freehold.catalog.services import slot_of
 from freehold.layout.placement import EGRESS, Seat
 from freehold.layout.types import FirewallRule, OutgoingRule
-from freehold.schema.problems import KeyPath, Problem
+from freehold.schema.problems import KeyPath, Problem, nearest
 from freehold.schema.stack import Network, Stack
 
 PRIVATE = (IPv4Network("10.0.0.0/8"), IPv4Network("172.16.0.0/12"), IPv4Network("192.168.0.0/16"))
@@ -76,6 +76,19 @@ def check(stack: Stack, seats: Iterable[Seat]) -> Iterable[Problem]:
                 allowed=f"a free address of {_span(subnet)}",
             )
         taken.setdefault(seat.address, f'the address of the host "{seat.name}"')
+
+
+def audience(stack: Stack, seats: Iterable[Seat]) -> Iterable[Problem]:
+    """What is wrong with whom services at the gateway are for."""
+    routed = {seat.name for seat in seats if seat.meta.routes}
+    for name in stack.network.audience:
+        if name not in routed:
+            yield Problem(
+                ("network", "audience", name),
+                "no service of this name has an address at the gateway",
+                nearest=nearest(name, routed),
+                allowed=", ".join(sorted(routed)),
+            )
 
 
 def _key(stack: Stack, seat: Seat) -> KeyPath:

@@ -17,7 +17,7 @@ from freehold.catalog import services as catalog
 from freehold.errors import BadInputError, FreeholdError
 from freehold.layout import licence_gate, trial
 from freehold.layout.types import WEIGHTS_OWNER, Layout, NodeAccess
-from freehold.run import driver, firewall, given, gpus, plan, served, templates
+from freehold.run import driver, firewall, given, gpus, own_certificate, plan, served, templates
 from freehold.run.context import Client
 from freehold.run.finding import Finding as Finding
 from freehold.schema.stack import Use
@@ -77,6 +77,7 @@ def _findings(client: Client) -> Iterator[Finding]:
             f"the stack needs the secret {name}, which only you have",
             f"Run: {given.command(client.stack.client, name)}",
         )
+    yield from own_certificate.findings(client)
     yield _version(client)
     privileges = _privileges(client)
     yield privileges

@@ -187,6 +187,9 @@ class Network(Part):
     """Networks from which SSH is allowed; the subnet when left out."""
     users: tuple[IPv4Network, ...] = ()
     """Networks from which people reach the gateway; private networks (RFC 1918) when left out."""
+    audience: dict[Name, Literal["users", "admins"]] = {}
+    """For whom the address of a service at the gateway is, where it differs from what its role says: ``n8n: admins`` leaves
+    people its forms and webhooks alone."""
     firewall: bool = True
     """Sets the firewall flag of each interface, so that Proxmox VE firewall rules can apply."""
 

@@ -112,3 +112,67 @@ def test_a_text_with_caddys_own_brackets_is_no_command_of_it(name: str) -> None:
     page = _rendered("landing.html", **{name: 'Our [[internal]] AI [[env "HOME"]]'})
     assert "Our &#91;&#91;internal]] AI &#91;&#91;env" in page
     assert "[[internal" not in page
+
+
+def _site(text: str, name: str) -> str:
+    return text.split(f"\n{name} {{\n", 1)[1].split("\n}\n", 1)[0]
+
+
+def test_what_is_for_administrators_looks_at_the_address_of_the_connection() -> None:
+    text = _rendered(
+        caddy_admins=["10.9.0.0/24", "10.8.0.1/32"],
+        caddy_routes=[
+            CHAT | {"admin_paths": ["/admin", "/admin/*"]},
+            FLOWS | {"admin": True, "open": ["/form/*"]},
+        ],
+    )
+    assert "not remote_ip 10.9.0.0/24 10.8.0.1/32" in text
+    assert "client_ip" not in text
+    assert "trusted_proxies" not in text
+    assert "import administrators {\n\t\tpath /admin /admin/*\n\t}" in _site(text, "chat.acme.internal")
+    assert "import administrators {\n\t\tnot path /form/*\n\t}" in _site(text, "flows.acme.internal")
+    assert "administrators" not in _site(_rendered(caddy_routes=[CHAT]), "chat.acme.internal")
+
+
+def test_without_networks_of_administrators_nobody_is_one() -> None:
+    text = _rendered(caddy_routes=[FLOWS | {"admin": True}])
+    assert "not remote_ip 0.0.0.0/32" in text
+    assert "import administrators" in _site(text, "flows.acme.internal")
+
+
+def test_the_list_says_what_is_for_administrators() -> None:
+    page = _rendered("landing.html", caddy_routes=[FLOWS | {"admin": True}, CHAT])
+    assert (
+        page.index("chat.acme.internal")
+        < page.index("For administrators")
+        < page.index("flows.acme.internal")
+    )
+    assert "For administrators" not in _rendered("landing.html", caddy_routes=[CHAT])
+
+
+def test_a_certificate_of_the_client_is_for_all_names_and_not_for_the_address() -> None:
+    text = _rendered(caddy_certificate="own", caddy_routes=[CHAT])
+    assert "import certificate" in _site(text, "acme.internal")
+    assert "import certificate" in _site(text, "chat.acme.internal")
+    assert "import internal" in _site(text, "10.20.0.10")
+    assert text.count("protocols tls1.2 tls1.3") == 2
+    assert "ca.crt" not in _rendered("landing.html", caddy_certificate="own")
+
+
+@pytest.mark.parametrize(
+    ("path", "kept"),
+    [
+        ("/api/chats?token=abc", "/api/chats"),
+        ("/webhook/8f3c-secret/x?y=1", "/webhook/"),
+        ("/WEBHOOK/8f3c", "/WEBHOOK/"),
+        ("/s/0b1c", "/s/"),
+        ("/api/v1/chats/share/0b1c", "/api/v1/chats/share/"),
+        ("/settings/x", "/settings/x"),
+        ("/?a=b", "/"),
+    ],
+)
+def test_the_log_keeps_no_queries_and_no_secret_paths(path: str, kept: str) -> None:
+    """Caddy's expressions are Go's; what is used of them here is the same in Python, but for the place of (?i)."""
+    found = set(re.findall(r'request>uri regexp "\^\(\?i\)(.*)" \$1\n', _rendered()))
+    (expression,) = found
+    assert re.sub("(?i)^" + expression, lambda match: match[1] or "", path) == kept
