@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,18 @@ def test_addresses_move_though_one_becomes_that_of_another_host(freehold: Freeho
     assert freehold.ssh(CLIENT, "postgres", "hostname").stdout == f"{CLIENT}-postgres\n"
 
 
-def test_memory_and_tags_that_were_changed_by_hand_are_brought_back(freehold: Freehold) -> None:
+def test_what_was_changed_by_hand_is_brought_back_and_rules_of_others_stay(freehold: Freehold) -> None:
     _node(f"pct set {VMIDS + 10} --memory 700 --tags 'client-{CLIENT};freehold;mine'")
+    rules = f"/nodes/pve/lxc/{VMIDS + 10}/firewall/rules"
+    before = json.loads(_node(f"pvesh get {rules} --output-format json").stdout)
+    assert len(before) > 2
+    _node(f"pvesh create {rules} --type in --action DROP --source 10.86.0.9 --enable 1 --comment theirs")
+    _node(f"pvesh delete {rules}/1")
     assert set(_changes_once(freehold)) == {"containers"}
     assert "memory: 512" in _node(f"pct config {VMIDS + 10}").stdout
+    theirs, *ours = json.loads(_node(f"pvesh get {rules} --output-format json").stdout)
+    assert theirs["comment"] == "theirs"
+    assert sorted(rule["comment"] for rule in ours) == sorted(rule["comment"] for rule in before)
+    made = freehold.json("plan", CLIENT)
+    assert made["firewall"]["state"] == "written, not in force"
+    assert any("in DROP from 10.86.0.9 (theirs)" in note for note in made["notes"])

@@ -74,15 +74,10 @@ def container(layout: Layout, host: Host, template: str, public_keys: str) -> Co
 
 def _firewall(host: Host) -> Firewall:
     """What nftables lets into the container and out of it (``templates/base/nftables.conf.j2``), once more outside."""
-    rules = [_rule("in", rule, rule.sources) for rule in host.rules]
+    rules = [FirewallRule(direction="in", protocol="icmp", comment="ICMP")]
+    rules += [_rule("in", rule, rule.sources) for rule in host.rules]
     rules += [_rule("out", rule, rule.destinations) for rule in host.outgoing or ()]
-    closed = host.outgoing is not None
-    icmp = [FirewallRule(direction=way, protocol="icmp", comment="ICMP") for way in _ways(closed=closed)]
-    return Firewall(rules=(*icmp, *rules), policy_out="DROP" if closed else "ACCEPT")
-
-
-def _ways(*, closed: bool) -> tuple[Literal["in", "out"], ...]:
-    return ("in", "out") if closed else ("in",)
+    return Firewall(rules=tuple(rules), policy_out="ACCEPT" if host.outgoing is None else "DROP")
 
 
 def _rule(
