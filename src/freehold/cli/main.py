@@ -13,9 +13,11 @@ from freehold import __version__
 from freehold.cli import audit, life, look, models_try, secrets, users
 from freehold.cli.console import report
 from freehold.cli.driver import app as driver
+from freehold.cli.evidence import app as evidence
 from freehold.cli.lab import app as lab
 from freehold.cli.mirror import app as mirror
 from freehold.cli.models import app as models
+from freehold.cli.route import app as route
 from freehold.cli.size import size
 from freehold.cli.versions import app as versions
 from freehold.errors import ExitCode, FreeholdError
@@ -47,7 +49,9 @@ app.command("ssh-config", rich_help_panel=LOOK)(look.ssh_config)
 app.add_typer(look.show, name="show", rich_help_panel=LOOK)
 app.add_typer(secrets.app, name="secrets", rich_help_panel=DAILY)
 app.add_typer(users.app, name="users", rich_help_panel=DAILY)
+app.add_typer(route, name="route", rich_help_panel=DAILY)
 app.add_typer(audit.app, name="audit", rich_help_panel=DAILY)
+app.add_typer(evidence, name="evidence", rich_help_panel=DAILY)
 app.add_typer(driver, name="driver", rich_help_panel=DAILY)
 models_try.register(models)
 app.add_typer(models, name="models", rich_help_panel=DAILY)

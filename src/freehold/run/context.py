@@ -16,8 +16,10 @@ from freehold.gpus.found import Found
 from freehold.gpus.resolve import resolve
 from freehold.layout.compute import of_stack
 from freehold.layout.network import PRIVATE
+from freehold.layout.routing import key_name
 from freehold.layout.types import Layout
 from freehold.proxmox.client import PveClient, Token
+from freehold.run import route_names
 from freehold.schema.load import LoadedStack, load_stack
 from freehold.schema.stack import Stack
 from freehold.secrets import FINGERPRINT_KEY, GIVEN, ISSUED, SSH_KEY, Secrets
@@ -110,6 +112,7 @@ class Client:
         made = self.secrets.ensure(self.secret_kinds())
         made += self.secrets.certify(self._scope(), self._subjects())
         self._keep_authority()
+        route_names.deliver(self)
         return made
 
     def rotate_secret(self, name: str) -> None:
@@ -149,6 +152,19 @@ class Client:
                 remedy=f"For the API token: freehold prepare {self.stack.client} --new-token",
             )
         known = {service.name for service in self.whole_layout.services}
+        if name == route_names.SECRET:
+            raise BadInputError(
+                f"{name} cannot be set: it follows the list of names",
+                remedy=f"Add names with: freehold route names {self.stack.client} add",
+            )
+        policy = self.whole_layout.routing
+        keys = {key_name(provider) for provider in policy.providers} if policy else set()
+        if name.startswith(key_name("")) and name not in keys:
+            raise BadInputError(
+                f"No cloud provider of this client has the key {name}",
+                where=name,
+                remedy=f"Keys: {', '.join(sorted(keys)) or 'none, nothing of this stack may leave the building'}.",
+            )
         if not key or (owner not in known and name != ROOT and name not in self.secret_kinds()):
             raise BadInputError(
                 f"No service or user of this client has a secret {name}",
