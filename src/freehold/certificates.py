@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import ssl
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -56,10 +57,10 @@ def judge(
             problems.append(f"{about} is valid from {each.not_valid_before_utc:%Y-%m-%d %H:%M} UTC on")
         if each.not_valid_after_utc <= now:
             problems.append(f"{about} has ended on {each.not_valid_after_utc:%Y-%m-%d}")
-    warnings = []
+    remarks = []
     if now < leaf.not_valid_after_utc < now + SOON:
         left = (leaf.not_valid_after_utc - now).days
-        warnings.append(f"the certificate ends on {leaf.not_valid_after_utc:%Y-%m-%d}, in {left} days")
+        remarks.append(f"the certificate ends on {leaf.not_valid_after_utc:%Y-%m-%d}, in {left} days")
     top = certificates[-1]
     trusted = _roots() if roots is None else list(roots)
     if top.subject != top.issuer and not any(_issued(top, root) for root in trusted):
@@ -67,8 +68,8 @@ def judge(
         if len(certificates) == 1:
             problems.append(f"the chain is not complete: {message}")
         else:
-            warnings.append(message)
-    return Verdict(leaf.not_valid_after_utc, tuple(problems), tuple(warnings))
+            remarks.append(message)
+    return Verdict(leaf.not_valid_after_utc, tuple(problems), tuple(remarks))
 
 
 def root_of(chain: str) -> str | None:
@@ -132,7 +133,9 @@ def _roots() -> list[x509.Certificate]:
     found = []
     for der in ssl.create_default_context().get_ca_certs(binary_form=True):
         try:
-            found.append(x509.load_der_x509_certificate(der))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what the library thinks of a public authority's numbers
+                found.append(x509.load_der_x509_certificate(der))
         except ValueError:
             continue
     return found

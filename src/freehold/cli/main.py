@@ -11,6 +11,7 @@ import typer
 
 from freehold import __version__
 from freehold.cli import audit, life, look, models_try, secrets, users
+from freehold.cli.ca import ca
 from freehold.cli.console import report
 from freehold.cli.driver import app as driver
 from freehold.cli.evidence import app as evidence
@@ -45,6 +46,7 @@ app.command(rich_help_panel=FIRST)(life.up)
 app.command(rich_help_panel=DAILY)(life.verify)
 app.command(rich_help_panel=DAILY)(life.status)
 app.command(rich_help_panel=DAILY)(life.down)
+app.command(rich_help_panel=DAILY)(ca)
 app.command("ssh-config", rich_help_panel=LOOK)(look.ssh_config)
 app.add_typer(look.show, name="show", rich_help_panel=LOOK)
 app.add_typer(secrets.app, name="secrets", rich_help_panel=DAILY)
