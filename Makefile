@@ -13,9 +13,11 @@ unexport PYTHONDONTWRITEBYTECODE
 # their network (iproute2, nftables), SSH to them, and a browser for the test of the chat.
 APT_LAB  := lxc uidmap mmdebstrap zstd iproute2 nftables openssl openssh-client ca-certificates python3-venv
 APT_TEST := chromium libnss3-tools
+# The port audit scans with it.
+APT_SLOW := nmap
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test lint unit contract lab-test slow-test molecule molecule-changed apt-lab apt-test lock clean
+.PHONY: help up down test lint unit contract lab-test slow-test molecule molecule-changed apt-lab apt-test apt-slow lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -50,7 +52,7 @@ lab-test: apt-lab apt-test $(BIN)/freehold ## The main job on real containers (r
 	$(SUDO) $(BIN)/freehold lab start
 	$(SUDO) env PATH="$(PATH)" $(BIN)/pytest tests/lab -m "not slow" --durations=10
 
-slow-test: apt-lab $(BIN)/freehold ## Lab tests too long for make test: offline, GPUs, driver, change of a language model (root)
+slow-test: apt-lab apt-slow $(BIN)/freehold ## Lab tests too long for make test: offline, GPUs, driver, change of a language model (root)
 	$(SUDO) $(BIN)/freehold lab start
 	$(SUDO) env PATH="$(PATH)" $(BIN)/pytest tests/lab -m slow
 
@@ -69,6 +71,10 @@ apt-lab:
 apt-test:
 	@dpkg -s $(APT_TEST) >/dev/null 2>&1 || { echo "Installing Debian packages: $(APT_TEST)"; \
 	  $(SUDO) apt-get update -q && DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -q --no-install-recommends $(APT_TEST); }
+
+apt-slow:
+	@dpkg -s $(APT_SLOW) >/dev/null 2>&1 || { echo "Installing Debian packages: $(APT_SLOW)"; \
+	  $(SUDO) apt-get update -q && DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -q --no-install-recommends $(APT_SLOW); }
 
 $(BIN)/freehold: requirements.lock pyproject.toml
 	@echo "Installing Freehold and its tools into $(VENV)"
