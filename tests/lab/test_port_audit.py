@@ -23,23 +23,31 @@ CLIENT = "ports"
 STRANGER, USER, ADMIN = "10.86.0.244", "10.86.0.249", "10.86.0.254"
 SUBNET = "10.86.0.0/24"
 SERVICES = ("caddy", "postgres", "valkey", "qdrant", "prometheus", "litellm", "openwebui", "vllm")
-SMALL = {"vllm": {"gpus": [0], "cores": 2, "memory": 4096, "disk": 5}}
+COME_ALONG = ("alertmanager", "egress", "weights")
+HOSTS = tuple(f"10.86.0.{number}" for number in range(154, 209, 5))
 REPORT = Path(os.environ.get("FREEHOLD_PORT_AUDIT", "/tmp/freehold-port-audit"))
 """Where the report is left: ``audit.json`` and ``audit.md``."""
 
 
-@pytest.fixture(scope="module")
-def layout(freehold: Freehold) -> Layout:
+def _stack(freehold: Freehold) -> Path:
+    """A small stack in the lab's network, whose users and administrators are one machine each."""
     services = {name: {"device": "cpu", "kv_cache_mib": 256} if name == "vllm" else None for name in SERVICES}
     path = freehold.write(
-        CLIENT, "10.86.0.214", 5400, services=services, models={"tiny": {"context": 2048, "users": 2}}
+        CLIENT, HOSTS[0], 5400, services=services, models={"tiny": {"context": 2048, "users": 2}}
     )
     stack = yaml.safe_load(path.read_text(encoding="utf-8"))
-    hosts = {name: size for name, size in stack["hosts"].items() if name in SERVICES}
-    stack["hosts"] = {**hosts, **SMALL}
+    for name, address in zip((*SERVICES, *COME_ALONG), HOSTS, strict=True):
+        stack["hosts"].setdefault(name, {})["address"] = address
+    stack["hosts"] = {name: host for name, host in stack["hosts"].items() if "address" in host}
     # Whoever runs Freehold comes from the bridge's own address.
     stack["network"] |= {"admins": ["10.86.0.1/32", f"{ADMIN}/32"], "users": [f"{USER}/32"]}
     path.write_text(yaml.safe_dump(stack, sort_keys=False), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def layout(freehold: Freehold) -> Layout:
+    path = _stack(freehold)
     freehold("lab", "versions", str(path.parent))
     freehold("prepare", CLIENT)
     freehold.up(CLIENT, "--no-proof")
