@@ -99,9 +99,8 @@ def _knocks(layout: Layout, user: Vantage) -> Iterable[dict[str, Any]]:
         for port, number in service.ports.items():
             how = TRIES[service.role][port]
             place = _who_may(layout, host, number, user)
-            if "not" in how or place is None:
-                continue
-            yield from _of_port(how, service.name, port, host, number, place)
+            if "not" not in how:
+                yield from _of_port(how, service.name, port, host, number, place or host.name)
     for host in layout.hosts:
         if (place := _who_may(layout, host, 9100, user)) is not None:
             yield from _of_port(EXPORTER, host.name, "node exporter", host, 9100, place)
@@ -131,7 +130,7 @@ def _of_port(
 
 
 def _who_may(layout: Layout, host: Host, port: int, user: Vantage) -> str | None:
-    """A host that the layout lets in, else the user; None where nobody is."""
+    """The user or a host, if the layout lets one in; None where it lets in nobody, so that the host must ask itself."""
     rule = next((rule for rule in host.rules if rule.port == port), None)
     if rule is None:
         return None
