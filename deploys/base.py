@@ -9,12 +9,18 @@ from pathlib import Path
 from pyinfra import host
 from pyinfra.operations import server
 
+from freehold.catalog import versions
 from freehold.catalog.services import CODENAMES
+from freehold.layout.egress import PORT
+from freehold.layout.network import EVERYWHERE
+from freehold.layout.placement import EGRESS
 from freehold.pyinfra import driver
+from freehold.pyinfra.facts import FIREWALL_APPLIED
 from freehold.pyinfra.gpu_truth import Watch, no_watch
 from freehold.pyinfra.system import (
     APT,
     Directory,
+    Entry,
     File,
     Link,
     firewall,
@@ -50,6 +56,24 @@ rules = [
     if rule.sources
 ]
 
+outgoing = (
+    None
+    if this.outgoing is None
+    else [
+        {
+            "port": f"{rule.port}-{rule.last}" if rule.last else rule.port,
+            "protocol": rule.protocol,
+            "destinations": list(collapse_addresses(rule.destinations)),
+            "anywhere": EVERYWHERE in rule.destinations,
+            "comment": plain(rule.comment),
+        }
+        for rule in this.outgoing
+    ]
+)
+
+# The one way out is that of the proxy's own user.
+is_egress = any(service.role == EGRESS for service in layout.services if service.host == this.name)
+
 
 def base(template: str, **variables: object) -> str:
     return render(f"base/{template}.j2", variables)
@@ -66,6 +90,32 @@ archives = (
     if mirror
     else []
 )
+
+# Before any package: apt itself finds out whether the way out is closed already.
+way_out: list[Entry] = [
+    *(
+        [
+            Directory("/usr/local/libexec"),
+            File(
+                "/usr/local/libexec/freehold-way-out",
+                base("way-out.sh", address=layout.egress, port=PORT, closed=FIREWALL_APPLIED),
+                mode="755",
+            ),
+            File("/etc/apt/apt.conf.d/80freehold-way-out", base("apt-way-out.conf")),
+        ]
+        if layout.egress
+        else []
+    ),
+    # Not with Debian's configuration, in which others would take it for theirs.
+    *(
+        [
+            Directory("/etc/systemd/system/squid.service.d"),
+            File("/etc/systemd/system/squid.service.d/configured.conf", base("squid-configured.conf")),
+        ]
+        if is_egress
+        else []
+    ),
+]
 
 exporter = (
     [
@@ -106,6 +156,8 @@ needed = [
     *(["prometheus-node-exporter", "dbus"] if exporter else []),
     # the installer of NVIDIA's user space looks at the modules of the node
     *(["kmod"] if user_space else []),
+    # its firewall is closed when its role comes, and its way out not yet open
+    *(versions.load(Path(layout.directory))[EGRESS].packages if is_egress else []),
 ]
 
 running = [
@@ -124,7 +176,16 @@ configuration = [
         "/etc/ssh/sshd_config.d/10-freehold.conf", base("sshd.conf"), handler="ssh", validate="sshd -t -f %s"
     ),
     # who may connect
-    File("/etc/nftables.conf", base("nftables.conf", rules=rules), validate="nft -c -f %s"),
+    File(
+        "/etc/nftables.conf",
+        base(
+            "nftables.conf",
+            rules=rules,
+            outgoing=outgoing,
+            only_user="proxy" if is_egress else None,
+        ),
+        validate="nft -c -f %s",
+    ),
     # what it trusts
     *(
         [
@@ -159,6 +220,8 @@ keep_reachable(
     name="The firewall lets this controller in",
     sources=[network for rule in this.rules if rule.port == 22 for network in rule.sources],
 )
+if way_out:
+    tree(name="The way out", entries=way_out)
 if archives:
     tree(name="Package archives", entries=archives)
     only_own_archives(name="No other package archives", handler="archives")
@@ -195,5 +258,5 @@ units(
 )
 manifest(
     name="Manifest",
-    section=section([*archives, *configuration], running, needed),
+    section=section([*way_out, *archives, *configuration], running, needed),
 )

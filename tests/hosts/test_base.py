@@ -60,21 +60,40 @@ def test_only_known_keys_may_log_in(host: Machine, layout: Layout) -> None:
 
 
 def test_firewall_lets_in_what_the_services_declare_and_nothing_else(host: Machine, this_host: Host) -> None:
-    rules = json.loads(host.check_output("nft -j list table inet freehold"))["nftables"]
-    chains = {rule["chain"]["name"]: rule["chain"] for rule in rules if "chain" in rule}
-    opened = [_port(rule["rule"]) for rule in rules if "rule" in rule and _port(rule["rule"])]
+    policies, opened = _chains(host)
 
-    assert chains["input"]["policy"] == "drop"
-    assert chains["forward"]["policy"] == "drop"
-    assert sorted(opened) == sorted((rule.protocol, rule.port) for rule in this_host.rules if rule.sources)
+    assert policies["input"] == "drop"
+    assert policies["forward"] == "drop"
+    wanted = [(rule.protocol, rule.port, rule.last) for rule in this_host.rules if rule.sources]
+    assert sorted(opened["input"], key=str) == sorted(wanted, key=str)
 
 
-def _port(rule: dict[str, list[dict[str, dict[str, object]]]]) -> tuple[str, int] | None:
-    for part in rule["expr"]:
-        payload = part.get("match", {}).get("left", {})
-        if isinstance(payload, dict) and payload.get("payload", {}).get("field") == "dport":
-            return str(payload["payload"]["protocol"]), int(str(part["match"]["right"]))
-    return None
+def test_firewall_lets_out_what_the_services_need_and_nothing_else(host: Machine, this_host: Host) -> None:
+    policies, opened = _chains(host)
+
+    if this_host.outgoing is None:  # the client's word: egress.closed
+        assert "output" not in policies
+    else:
+        wanted = [(rule.protocol, rule.port, rule.last) for rule in this_host.outgoing]
+        assert policies["output"] == "drop"
+        assert sorted(opened["output"], key=str) == sorted(wanted, key=str)
+
+
+Opened = tuple[str, int, int | None]
+
+
+def _chains(host: Machine) -> tuple[dict[str, str], dict[str, list[Opened]]]:
+    """Policies of the chains, and the ports that are open in each: protocol, first and, where it is a range, last."""
+    entries = json.loads(host.check_output("nft -j list table inet freehold"))["nftables"]
+    policies = {entry["chain"]["name"]: entry["chain"]["policy"] for entry in entries if "chain" in entry}
+    opened: dict[str, list[Opened]] = {name: [] for name in policies}
+    for entry in entries:
+        for part in entry.get("rule", {}).get("expr", []):
+            left, right = part.get("match", {}).get("left", {}), part.get("match", {}).get("right")
+            if isinstance(left, dict) and left.get("payload", {}).get("field") == "dport":
+                first, last = right["range"] if isinstance(right, dict) else (right, None)
+                opened[entry["rule"]["chain"]].append((left["payload"]["protocol"], first, last))
+    return policies, opened
 
 
 def test_an_undeclared_port_cannot_be_reached(host: Machine, this_host: Host) -> None:

@@ -147,14 +147,15 @@ def compute(
     problems += network.check(stack, seats)
     problems += network.audience(stack, seats)
     problems += certificate.check(stack, directory)
-    problems += network.audience(stack, seats)
     problems += people.check(stack)
     problems += sso.check(stack, names)
     problems += _mounts(seats)
     problems += _systems(seats, roles)
     for name in sorted(names & stack.services.keys()):
         problems += settings.check(stack.services[name] or {}, options[name], ("services", name))
-        if catalog_of.role_of(name, catalog) == "langfuse" and "retention_days" in (stack.services[name] or {}):
+        if catalog_of.role_of(name, catalog) == "langfuse" and "retention_days" in (
+            stack.services[name] or {}
+        ):
             problems.append(
                 Problem(
                     ("services", name, "retention_days"),
@@ -179,7 +180,8 @@ def compute(
     placed = wiring.services(problems)
     _raise(problems, origins)
     hosts = [
-        _host(stack, seat, seats, given.get(seat.name, []), serving, wiring.direct(seat)) for seat in seats
+        _host(stack, seat, seats, given.get(seat.name, []), serving, wiring.direct(seat), wiring.ports)
+        for seat in seats
     ]
     kept = _kept(only, names, catalog)
     kept |= {seat.name for seat in seats if seat.role == WEIGHTS and kept & _readers(seat, seats, serving)}
@@ -244,6 +246,7 @@ def _host(
     given: list[tuple[NodeGpu, AssignedGpu]],
     serving: Mapping[str, Sequence[ServedModel]],
     direct: Sequence[tuple[str, int]],
+    ports: Sequence[int],
 ) -> Host:
     resources, override = seat.meta.resources, seat.override
     return Host(
@@ -277,7 +280,7 @@ def _host(
         ),
         start_order=seat.start_order,
         rules=network.rules(stack, seat, seats),
-        outgoing=network.outgoing(stack, seat, seats, direct),
+        outgoing=network.outgoing(stack, seat, seats, direct, ports),
     )
 
 

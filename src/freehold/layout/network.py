@@ -158,7 +158,11 @@ def rules(stack: Stack, seat: Seat, seats: Sequence[Seat]) -> tuple[FirewallRule
 
 
 def outgoing(
-    stack: Stack, seat: Seat, seats: Sequence[Seat], direct: Sequence[tuple[str, int]] = ()
+    stack: Stack,
+    seat: Seat,
+    seats: Sequence[Seat],
+    direct: Sequence[tuple[str, int]] = (),
+    ports: Iterable[int] = (),
 ) -> tuple[OutgoingRule, ...] | None:
     """What a host may reach: ports of others that let it in by name, and the one way out; none where everything is let out.
 
@@ -169,6 +173,7 @@ def outgoing(
         seat: The host.
         seats: All hosts.
         direct: Names or addresses with ports that the service reaches past the one way out.
+        ports: Ports at which the proxy reaches the names on its lists.
     """
     if not any(other.role == EGRESS for other in seats) or not stack.egress.closed:
         return None
@@ -198,7 +203,7 @@ def outgoing(
     for name, port_number in direct:
         found += _direct(stack, seat, name, port_number)
     if seat.role == EGRESS:
-        found += _from_egress(stack)
+        found += _from_egress(stack, ports)
     return tuple(found)
 
 
@@ -248,12 +253,13 @@ def _resolvers(stack: Stack) -> Iterable[OutgoingRule]:
         yield OutgoingRule(destinations=servers, port=53, protocol=protocol, comment="names")
 
 
-def _from_egress(stack: Stack) -> Iterable[OutgoingRule]:
-    """What the proxy's own user may reach, which asks everything that it knows; which of it, its list of names decides."""
+def _from_egress(stack: Stack, ports: Iterable[int]) -> Iterable[OutgoingRule]:
+    """What the proxy's own user may reach: the ports of what is listed, at any address; which of them, its lists of names say."""
     yield from _resolvers(stack)
-    yield OutgoingRule(
-        destinations=(EVERYWHERE,), port=1, last=65535, protocol="tcp", comment="what is on the list of names"
-    )
+    for port in sorted({80, 443, *ports}):
+        yield OutgoingRule(
+            destinations=(EVERYWHERE,), port=port, protocol="tcp", comment="what is on the lists of names"
+        )
 
 
 def _of_cluster(stack: Stack, seat: Seat, seats: Sequence[Seat]) -> Iterable[FirewallRule]:

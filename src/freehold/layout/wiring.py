@@ -71,7 +71,6 @@ class Wiring:
             "domain": stack.domain,
             "present": sorted(own),
             "admins": [str(network) for network in admins(stack)],
-            "admins": [str(network) for network in admins(stack)],
             "routes": [route.model_dump(mode="json") for route in routes],
             "buckets": [
                 bucket
@@ -174,6 +173,11 @@ class Wiring:
             },
         }
 
+    @property
+    def ports(self) -> list[int]:
+        """Ports at which the one way out reaches what is listed, once the services are placed."""
+        return [way["port"] for host in self.names["leaving"] for way in host["ways"]]
+
     def outside(self, seat: Seat) -> list[str]:
         """Addresses that a service asks through the one way out while it runs."""
         return variables.listed(seat.meta, "outside", seat.meta.outside, self._names(seat))
@@ -190,7 +194,9 @@ class Wiring:
         for models in self.serving.values():
             for model in map(ServedModel.model_validate, models):
                 sums = "".join(f"{file.sha256}  {file.name}\n" for file in model.files if file.sha256)
-                digest = model.digest or (f"sha256:{hashlib.sha256(sums.encode()).hexdigest()}" if sums else None)
+                digest = model.digest or (
+                    f"sha256:{hashlib.sha256(sums.encode()).hexdigest()}" if sums else None
+                )
                 told = {"digest": digest, "revision": model.revision}
                 known.setdefault(model.engine, {})[model.served] = {k: v for k, v in told.items() if v}
         return known

@@ -35,6 +35,7 @@ services:
         owner_service: caddy
         address: 10.20.0.110
         password: "{{ lookup('freehold.stack.secret', 'caddy.password') }}"
+egress: {closed: false}
 """
 
 SECRETS = {

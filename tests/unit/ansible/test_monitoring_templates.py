@@ -108,6 +108,7 @@ def alertmanager(**changes: Any) -> dict[str, Any]:
         "alertmanager_smtp_user": "",
         "alertmanager_smtp_password": "",
         "alertmanager_webhook_url": "",
+        "alertmanager_proxy": "",
         **changes,
     }
     document: dict[str, Any] = yaml.safe_load(render("alertmanager/alertmanager.yml.j2", variables))
@@ -138,6 +139,18 @@ def test_people_are_told_by_mail_and_webhook(server: str, starttls: bool) -> Non
     assert mails[0]["hello"] == "acme.example"
     assert receivers["people"]["webhook_configs"][0]["url"] == "https://chat.acme.example/hook"
     assert receivers["heartbeat"]["webhook_configs"][0]["url"] == "https://beat.example/1"
+
+
+def test_webhook_and_heartbeat_leave_by_the_one_way_out() -> None:
+    receivers = alertmanager(
+        alertmanager_webhook_url="https://chat.acme.example/hook",
+        alertmanager_heartbeat_url="https://beat.example/1",
+        alertmanager_proxy="http://10.20.0.105:3128",
+    )
+
+    for name in ("people", "heartbeat"):
+        (hook,) = receivers[name]["webhook_configs"]
+        assert hook["http_config"] == {"proxy_url": "http://10.20.0.105:3128"}
 
 
 def provisioned(folder: Path) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:

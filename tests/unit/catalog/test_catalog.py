@@ -14,7 +14,7 @@ from freehold.errors import FreeholdError
 from freehold.layout import placement, settings
 
 KNOWN = catalog.load()
-GROUPS = {"users", "admins", "dependents"}
+GROUPS = {"users", "admins", "dependents", "hosts"}
 
 GOOD: dict[str, Any] = {
     "name": "good",

@@ -145,8 +145,12 @@ def test_weights_come_along_and_engines_cannot_write_them(lay: Lay) -> None:
 
 
 def test_an_engine_alone_brings_the_weights_that_it_reads(lay: Lay) -> None:
-    assert {host.name for host in lay("vllm", models={"acme-8b": None}).hosts} == {"vllm", "weights"}
-    assert {host.name for host in lay("litellm", models={"acme-8b": None}).hosts} == {"litellm"}
+    assert {host.name for host in lay("vllm", models={"acme-8b": None}).hosts} == {
+        "vllm",
+        "weights",
+        "egress",
+    }
+    assert {host.name for host in lay("litellm", models={"acme-8b": None}).hosts} == {"litellm", "egress"}
 
 
 def test_what_does_not_fit_is_refused(problem: Callable[..., str]) -> None:

@@ -17,6 +17,7 @@ def build(only: str | None = None, **changes: Any) -> Layout:
         "proxmox": {"endpoint": "https://pve:8006"},
         "network": {"subnet": "10.20.0.0/24"},
         "services": {"prometheus": None, "postgres": None},
+        "egress": {"closed": False},
         **changes,
     }
     return compute(Stack.model_validate(document), Path("/inventory/acme"), only)

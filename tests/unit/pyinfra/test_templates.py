@@ -31,12 +31,49 @@ def test_packages_come_from_the_clients_mirror_and_from_nowhere_else() -> None:
 def test_the_firewall_replaces_its_own_table_at_once_and_drops_by_default() -> None:
     rules = [{"port": 5432, "protocol": "tcp", "sources": ["10.0.0.1/32", "10.0.0.4/30"], "comment": "sql"}]
 
-    lines = [line.strip() for line in render("base/nftables.conf.j2", {"rules": rules}).splitlines()]
+    lines = [
+        line.strip()
+        for line in render(
+            "base/nftables.conf.j2", {"rules": rules, "outgoing": None, "only_user": None}
+        ).splitlines()
+    ]
 
     assert lines[1:4] == ["table inet freehold", "delete table inet freehold", "table inet freehold {"]
     assert "type filter hook input priority filter; policy drop;" in lines
     assert 'ip saddr { 10.0.0.1/32, 10.0.0.4/30 } tcp dport 5432 accept comment "sql"' in lines
     assert not any("flush ruleset" in line for line in lines)
+
+
+def test_what_leaves_is_refused_at_once_but_for_what_is_listed() -> None:
+    listed = [
+        {
+            "destinations": ["10.0.0.5/32"],
+            "protocol": "tcp",
+            "port": 3128,
+            "anywhere": False,
+            "comment": "egress proxy",
+        },
+        {
+            "destinations": ["0.0.0.0/0"],
+            "protocol": "tcp",
+            "port": "1-65535",
+            "anywhere": True,
+            "comment": "names",
+        },
+    ]
+
+    def output(only_user: str | None) -> list[str]:
+        text = render("base/nftables.conf.j2", {"rules": [], "outgoing": listed, "only_user": only_user})
+        return [line.strip() for line in text.partition("chain output")[2].splitlines()]
+
+    lines = output(None)
+    assert "type filter hook output priority filter; policy drop;" in lines
+    assert 'ip daddr { 10.0.0.5/32 } tcp dport 3128 accept comment "egress proxy"' in lines
+    assert 'meta l4proto tcp counter reject with tcp reset comment "refused"' in lines
+    assert 'meta skuid proxy ip daddr { 0.0.0.0/0 } tcp dport 1-65535 accept comment "names"' in output(
+        "proxy"
+    )
+    assert 'ip daddr { 10.0.0.5/32 } tcp dport 3128 accept comment "egress proxy"' in output("proxy")
 
 
 def test_upgrades_take_the_security_archive_alone() -> None:

@@ -18,6 +18,7 @@ STACK: dict[str, Any] = {
     "proxmox": {"endpoint": "https://pve.test:8006", "storage": "guests"},
     "network": {"subnet": "10.86.0.0/24", "gateway": "10.86.0.1"},
     "services": {"caddy": None, "postgres": None},
+    "egress": {"closed": False},
 }
 
 Open = Callable[..., Client]

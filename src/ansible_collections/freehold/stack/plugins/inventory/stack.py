@@ -12,6 +12,7 @@ from ansible.template import trust_as_template
 
 from freehold.ansible import context
 from freehold.errors import FreeholdError
+from freehold.layout.egress import way_out
 from freehold.layout.types import Layout
 from freehold.layout.variables import is_plain
 
@@ -22,7 +23,7 @@ description:
   - Computes the layout of a client's C(stack.yml), as V(freehold show layout) does.
   - C(service_<name>) holds the host of a service, C(node_<name>) the hosts of a Proxmox VE node, C(services) all hosts.
   - Host variables are how to reach the host over SSH, C(freehold_services) in their order, C(freehold_mirror) where
-    everything is downloaded from one place, and the variables of the roles of these services. Secrets stand in them as lookups and are read by the task that needs them.
+    everything is downloaded from one place, C(freehold_environment) with the proxy through which roles install, and the variables of the roles of these services. Secrets stand in them as lookups and are read by the task that needs them.
 options:
   plugin:
     description: Says that the file is for this plugin.
@@ -64,6 +65,7 @@ class InventoryModule(BaseInventoryPlugin):
 def _fill(inventory: Any, current: context.Context) -> None:
     layout = current.layout
     inventory.add_group("services")
+    inventory.add_group("service_egress")  # the playbook begins with it, and there need not be one
     for host in layout.hosts:
         inventory.add_host(host.name, "services")
         node = inventory.add_group(f"node_{host.node}".replace("-", "_"))
@@ -86,6 +88,7 @@ def _host_variables(layout: Layout, name: str, current: context.Context) -> dict
         "freehold_client": layout.client,
         "freehold_directory": layout.directory,
         "freehold_mirror": layout.sources.mirror,
+        "freehold_environment": way_out(layout),
         "freehold_services": [service.role for service in services if current.wants(service.name)],
     }
     if current.ssh_config:
