@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from freehold import ssh
-from freehold.errors import BadInputError, FreeholdError
+from freehold.errors import FreeholdError
+from freehold.run import audit_host
+from freehold.run.audit_host import NoRecordError
 from freehold.run.context import Client
 
-SERVICE = "langfuse"
+__all__ = ["NoRecordError", "NotErasedError", "Record", "count", "erase"]
+
 _REMOTE = Path(__file__).with_name("audit_remote.py")
 _PATIENCE = 600
 """Seconds that the erasure may take; Langfuse's worker does it in the background."""
-
-
-class NoRecordError(BadInputError):
-    """The stack keeps no record of requests."""
 
 
 class NotErasedError(FreeholdError):
@@ -34,6 +31,8 @@ class Record:
     """The person, as applications name it to the router: for the chat, the mail address."""
     traces: int
     observations: int
+    waiting: int = 0
+    """Records on the router that have not reached the traces yet, or that these do not show yet."""
 
     def as_dict(self) -> dict[str, Any]:
         """The record as plain data."""
@@ -45,70 +44,53 @@ def count(client: Client, user: str) -> Record:
 
     Raises:
         NoRecordError: The stack has no Langfuse.
-        UnreachableError: Its host does not answer.
+        UnreachableError: A host does not answer.
         FreeholdError: Langfuse refuses.
     """
-    answer = _ask(client, user, erase=False)
-    return Record(user, answer["traces"], answer["observations"])
+    found = _ask(client, user, erase=False)
+    waiting = _of_router(client, "count", {"user": user}, f"counting the records of {user}")
+    return Record(user, found["traces"], found["observations"], waiting.get("waiting", 0))
 
 
 def erase(client: Client, user: str) -> Record:
     """Erase all traces of a person, with their observations, scores and media, and wait until none is left; what was erased.
 
+    Records that wait on the router go first. The router's ledger keeps the calls' numbers, and that they were erased.
+
     Raises:
         NoRecordError: The stack has no Langfuse.
-        UnreachableError: Its host does not answer.
+        UnreachableError: A host does not answer.
         NotErasedError: After ten minutes something is left.
         FreeholdError: Langfuse refuses.
     """
-    answer = _ask(client, user, erase=True)
+    known = _ask(client, user, erase=False)["ids"]
+    router = _of_router(
+        client, "erase", {"user": user, "traces": known}, f"erasing the waiting records of {user}"
+    )
+    answer = _ask(client, user, erase=True, also=router.get("sent", []))
     if answer["left"]:
         raise NotErasedError(
             f"{answer['left']} of {answer['traces']} traces are still there",
             doing=f"erasing the traces of {user}",
-            where=SERVICE,
+            where=audit_host.LANGFUSE,
             remedy="Langfuse erases in the background: look at `journalctl -u langfuse-worker` on its host, and run this again.",
         )
-    return Record(user, answer["traces"], answer["observations"])
+    waiting = router.get("removed", 0) + len(router.get("sent", []))
+    return Record(user, len(known), answer["observations"], waiting)
 
 
-def _ask(client: Client, user: str, *, erase: bool) -> dict[str, Any]:
+def _of_router(client: Client, what: str, given: dict[str, Any], doing: str) -> dict[str, Any]:
+    """What the router says; nothing where the stack has none, and Langfuse is fed by others."""
     try:
-        service = client.whole_layout.service(SERVICE)
-    except KeyError:
-        raise NoRecordError(
-            f"{client.stack.client} keeps no record of requests: its stack has no {SERVICE}",
-            where=str(client.loaded.path),
-            remedy=f"Add {SERVICE} under services to have one.",
-        ) from None
-    address = f"http://{service.address}:{service.ports['http']}"
-    given = {
-        "url": address,
-        "public_key": client.secrets.get(f"{SERVICE}.public_key"),
-        "secret_key": client.secrets.get(f"{SERVICE}.secret_key"),
-        "user": user,
-        "erase": erase,
-        "patience": _PATIENCE,
-    }
-    program = shlex.join(["python3", "-c", _REMOTE.read_text(encoding="utf-8")])
-    command = ["ssh", "-F", str(client.ssh().config), "-o", "BatchMode=yes", service.host, program]
+        audit_host.service_of(client, audit_host.ROUTER)
+    except NoRecordError:
+        return {}
+    return audit_host.of_router(client, what, given, doing=doing)
+
+
+def _ask(client: Client, user: str, *, erase: bool, also: list[str] | None = None) -> dict[str, Any]:
+    given = {"user": user, "erase": erase, "patience": _PATIENCE, "also": also or []}
     doing = f"{'erasing' if erase else 'counting'} the traces of {user}"
-    answer = ssh.run(command, timeout=_PATIENCE * 2, doing=doing, text=json.dumps(given))
-    if answer.returncode == 255:
-        raise ssh.UnreachableError(
-            f"{service.host} does not answer over SSH",
-            doing=doing,
-            where=str(service.address),
-            answer=answer.stderr.strip(),
-            remedy=f"See what runs: freehold status {client.stack.client}",
-        )
-    if answer.returncode:
-        raise FreeholdError(
-            "Langfuse refuses",
-            doing=doing,
-            where=address,
-            answer=answer.stderr.strip()[-1000:],
-            remedy=f"See whether it is well: freehold verify {client.stack.client}",
-        )
-    found: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
+    lines = audit_host.of_langfuse(client, _REMOTE, given, doing=doing, timeout=_PATIENCE * 2)
+    found: dict[str, Any] = json.loads(lines[-1])
     return found

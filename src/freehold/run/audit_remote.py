@@ -61,8 +61,10 @@ def main() -> None:
     given = json.load(sys.stdin)
     wanted, observations = traces(given)
     if not given["erase"]:
-        print(json.dumps({"traces": len(wanted), "observations": observations}))
+        print(json.dumps({"traces": len(wanted), "observations": observations, "ids": wanted}))
         return
+    # What Langfuse has acknowledged and does not show yet.
+    wanted = sorted({*wanted, *given.get("also", ())})
     for start in range(0, len(wanted), BATCH):
         ask(given, "DELETE", "/api/public/traces", {"traceIds": wanted[start : start + BATCH]})
     left, deadline = wanted, time.monotonic() + given["patience"]

@@ -148,9 +148,10 @@ def test_keys_of_engines_are_in_the_file_of_root_alone() -> None:
 
 
 def test_traces_go_to_langfuse_only_where_there_is_one() -> None:
-    assert "langfuse_otel" not in configuration()["litellm_settings"]["callbacks"]
+    assert "freehold_audit.reference" not in configuration()["litellm_settings"]["callbacks"]
     assert (
-        "langfuse_otel" in configuration(langfuse_url="http://10.0.0.3:3000")["litellm_settings"]["callbacks"]
+        "freehold_audit.reference"
+        in configuration(langfuse_url="http://10.0.0.3:3000")["litellm_settings"]["callbacks"]
     )
 
 

@@ -83,7 +83,11 @@ def remote(url: str, **changes: Any) -> subprocess.CompletedProcess[str]:
 
 
 def test_everything_of_a_person_is_counted_over_all_pages(server: tuple[str, type[Langfuse]]) -> None:
-    assert json.loads(remote(server[0]).stdout) == {"traces": 3, "observations": 6}
+    assert json.loads(remote(server[0]).stdout) == {
+        "traces": 3,
+        "observations": 6,
+        "ids": ["t0", "t1", "t2"],
+    }
 
 
 def test_traces_of_the_person_go_and_those_of_others_stay(server: tuple[str, type[Langfuse]]) -> None:
@@ -134,7 +138,9 @@ def test_failures_of_the_host_are_told(
 
 
 def test_an_erasure_that_leaves_something_fails(monkeypatch: pytest.MonkeyPatch, client: Client) -> None:
-    monkeypatch.setattr(audit, "_ask", lambda *_, **__: {"traces": 3, "observations": 6, "left": 1})
+    monkeypatch.setattr(
+        audit, "_ask", lambda *_, **__: {"traces": 3, "observations": 6, "ids": [], "left": 1}
+    )
 
     with pytest.raises(audit.NotErasedError):
         audit.erase(client, "ada@acme.test")

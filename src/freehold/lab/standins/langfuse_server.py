@@ -11,7 +11,7 @@ The contract that it follows (https://api.reference.langfuse.com, and https://la
     GET    /api/public/projects                  the project of the key
     POST   /api/public/otel/v1/traces            OTLP over HTTP, protobuf or JSON, plain or gzip
     POST   /api/public/ingestion                 refused but for scores, as in the write mode events_only
-    GET    /api/public/v2/observations           userId, traceId, limit, cursor
+    GET    /api/public/v2/observations           userId, traceId, fromStartTime, toStartTime, limit, cursor, fields, expandMetadata
     DELETE /api/public/traces                    {"traceIds": [...]}, done by the worker
     GET    /api/auth/csrf, /api/auth/session     NextAuth, with
     POST   /api/auth/callback/credentials        mail address and password
@@ -400,6 +400,14 @@ def ingestion(handler: Answers, data: bytes) -> None:
             handler.answer(207, {"successes": [], "errors": []})
 
 
+COLUMNS = {
+    "basic": "name, user_id AS userId, session_id AS sessionId, metadata_names AS names, metadata_values AS values",
+    "io": "input, output",
+    "model": "provided_model_name AS providedModelName",
+}
+"""Columns by the group of fields that is asked for; those of metadata and usage are told by attributes."""
+
+
 def observations(handler: Answers, _data: bytes) -> None:
     """Observations, newest first, page by page."""
     if not (project := project_of(handler)):
@@ -411,16 +419,39 @@ def observations(handler: Answers, _data: bytes) -> None:
         if asked in handler.query:
             where.append(f"{column} = {{{asked}:String}}")
             given[asked] = handler.query[asked]
+    for asked, sign in (("fromStartTime", ">="), ("toStartTime", "<")):
+        if asked in handler.query:
+            where.append(f"start_time {sign} parseDateTime64BestEffort({{{asked}:String}}, 6)")
+            given[asked] = handler.query[asked]
+    groups = set(handler.query.get("fields", "core,basic,io").split(","))
     columns = (
-        "span_id AS id, trace_id AS traceId, parent_span_id AS parentObservationId, name, type, user_id AS userId,"
-        " session_id AS sessionId, start_time AS startTime, input, output"
+        "span_id AS id, trace_id AS traceId, parent_span_id AS parentObservationId, type,"
+        " formatDateTime(start_time, '%Y-%m-%dT%H:%i:%S.%fZ') AS startTime,"
+        " formatDateTime(end_time, '%Y-%m-%dT%H:%i:%S.%fZ') AS endTime"
     )
+    for group, added in COLUMNS.items():
+        columns += f", {added}" if group in groups else ""
     chosen, page = " AND ".join(where), f"LIMIT {limit + 1} OFFSET {skip}"
     rows = clickhouse(
         f"SELECT {columns} FROM events_full FINAL WHERE {chosen} ORDER BY start_time DESC, span_id {page}",  # noqa: S608
         b"",
         **given,
     )
+    whole = set(handler.query.get("expandMetadata", "").split(","))
+    for row in rows:
+        told = dict(zip(row.pop("names", []), row.pop("values", []), strict=True))
+        if "metadata" in groups:
+            found = {key.partition("observation.metadata.")[2]: value for key, value in told.items()}
+            # The real one cuts what is not asked for by name.
+            row["metadata"] = {
+                key: value if key in whole else value[:200] for key, value in found.items() if key
+            }
+        if "usage" in groups:
+            row["usageDetails"] = json.loads(told.get("langfuse.observation.usage_details", "{}"))
+            row["costDetails"] = json.loads(told.get("langfuse.observation.cost_details", "{}"))
+        if "basic" in groups:
+            row["level"] = told.get("langfuse.observation.level", "DEFAULT")
+            row["statusMessage"] = told.get("langfuse.observation.status_message", "")
     meta = {"cursor": str(skip + limit)} if len(rows) > limit else {}
     handler.answer(200, {"data": rows[:limit], "meta": meta})
 
