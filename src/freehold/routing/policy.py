@@ -7,7 +7,7 @@ out of :func:`decide` but the last is local or refused.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from .markers import is_conversation
@@ -206,7 +206,9 @@ def decide(
         return Decision("refused", "", "unknown_model")
     if not policy.cloud:
         return Decision("local", local, "chosen")
-    reason, findings = _held(policy, request, detectors)
+    # What stands beside the messages, such as descriptions of tools, is of this request alone and comes with each anew.
+    read = request if cloud else replace(request, parameters={})
+    reason, findings = _held(policy, read, detectors)
     stays = bool(sticky) or reason in STICKY
     if cloud is None:
         # Read all the same: what is said to a local language model must not leave later in this conversation.
