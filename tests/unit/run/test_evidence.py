@@ -241,6 +241,38 @@ def test_cloud_providers_are_listed_with_region_agreement_and_seat(tmp_path: Pat
     assert "mistral" not in chat["third_countries"]
 
 
+def test_the_clients_own_cases_are_decided_and_shown_without_their_text(tmp_path: Path) -> None:
+    client = opened(tmp_path, "example-law-firm", **CLOUD)
+    user = "mustermann@example-law-firm.de"
+    cases = [
+        {
+            "name": "An account",
+            "text": "Pay DE89 3704 0044 0532 0130 00",
+            "user": user,
+            "model": "claude",
+            "expect": "local",
+        },
+        {
+            "name": "Must leave",
+            "text": "IBAN DE89 3704 0044 0532 0130 00",
+            "user": user,
+            "model": "claude",
+            "expect": "cloud",
+        },
+    ]
+    (client.directory / "routing-cases.yml").write_text(yaml.safe_dump(cases))
+    ran(client, "verify", junit=JUNIT, at="20261120T080000")
+    pack = written(client)
+    text, said = (pack.folder / "index.html").read_text(), missing(pack)
+
+    assert "An account" in text
+    assert '<td class="failed">failed</td>' in text
+    assert "Cases of the routing policy that go elsewhere than they must: 1." in said
+    assert "no test cases of its own" not in said
+    assert "nothing sensitive reaches the cloud" in text
+    assert "3704" not in (pack.folder / "evidence.json").read_text() + text
+
+
 def test_the_register_says_source_revision_checksums_licence_and_since_when(tmp_path: Path) -> None:
     client = opened(tmp_path, "lab")
     (client.directory / "served.yml").write_text("tiny: {model: tiny, engine: vllm, since: '2026-11-01'}\n")

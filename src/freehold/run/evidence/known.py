@@ -38,6 +38,11 @@ class Live:
     unread: tuple[tuple[str, str], ...] = ()
     """What could not be read, and why."""
 
+    @property
+    def answered(self) -> bool:
+        """Whether the node said anything."""
+        return self.hosts is not None
+
 
 @dataclass
 class Known:

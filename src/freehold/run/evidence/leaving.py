@@ -6,10 +6,12 @@ from typing import Any
 
 from freehold.layout.licence_gate import EU
 from freehold.routing import providers
+from freehold.run import route
 from freehold.run.evidence import articles as law
 from freehold.run.evidence.blocks import Block, Facts, Gap, Grid, Section, Text
 from freehold.run.evidence.known import Known
 from freehold.run.evidence.tables import as_json, listed
+from freehold.run.route import CASES
 from freehold.schema.stack import Provider
 
 MAKERS = {
@@ -30,8 +32,6 @@ _REGISTRIES = {
 _ANYWHERE = {"0.0.0.0/0": "anywhere"}
 _POLICY = ("routing", "policy", "sensitive", "cloud", "leave")
 """Words in the names of checks of the router that are about the policy."""
-CASES = "routing-cases.yml"
-"""The client's own tests of its policy."""
 
 
 def cloud_providers(known: Known) -> list[dict[str, Any]]:
@@ -276,29 +276,56 @@ def _cases(known: Known) -> tuple[tuple[Block, ...], tuple[Gap, ...]]:
     ]
     blocks: list[Block] = []
     gaps = []
+    results = route.run_cases(known.client)
+    if results:
+        blocks.append(
+            Grid(
+                ("Case", "Must go", "Goes", "Why", "Result"),
+                tuple(
+                    (
+                        each.case.name,
+                        each.case.expect,
+                        str(each.told["route"]),
+                        str(each.told["words"]),
+                        "failed" if each.difference else "passed",
+                    )
+                    for each in results
+                ),
+                (32, 10, 10, 36, 12),
+                title=f"The client's own cases ({CASES}), decided now by the code that the router runs",
+            )
+        )
+    else:
+        gaps.append(
+            Gap(
+                "The client has no test cases of its own for the routing policy.",
+                (law.BY_DESIGN,),
+                f'`{CASES}` in the client\'s folder; `freehold route explain {known.name} "text"` shows what would happen',
+            )
+        )
+    if failed := [each for each in results if each.difference]:
+        gaps.append(
+            Gap(
+                f"Cases of the routing policy that go elsewhere than they must: {len(failed)}.",
+                (law.BY_DESIGN, law.PRINCIPLES),
+                f"`freehold route cases {known.name}` shows them; correct the policy or the case",
+            )
+        )
     if checks:
         blocks.append(
             Grid(
                 ("Check", "Host", "Result"),
                 tuple((check.name, check.host, check.outcome) for check in checks),
                 (60, 22, 18),
-                title="What the last proof found of it",
+                title="What the last proof found at the router itself",
             )
         )
     else:
         gaps.append(
             Gap(
-                "The routing policy was not tested by a proof that is kept.",
+                "The routing policy was not tested at the router by a proof that is kept.",
                 (law.BY_DESIGN, law.SECURITY),
                 f"`freehold verify {known.name}`",
-            )
-        )
-    if not (known.directory / CASES).is_file():
-        gaps.append(
-            Gap(
-                "The client has no test cases of its own for the routing policy.",
-                (law.BY_DESIGN,),
-                f"`{CASES}` in the client's folder; `freehold route explain` shows what would happen",
             )
         )
     return tuple(blocks), tuple(gaps)

@@ -22,7 +22,7 @@ from freehold.run.evidence import (
 )
 from freehold.run.evidence.articles import ARTICLES, PRINCIPLES, SECURITY, Article
 from freehold.run.evidence.blocks import Gap, Section
-from freehold.run.evidence.known import Known
+from freehold.run.evidence.known import Known, Live
 
 FORMAT = 1
 """Of ``evidence.json``."""
@@ -61,8 +61,8 @@ class Pack:
     client: str
     made: datetime
     sections: tuple[Section, ...]
-    unread: tuple[tuple[str, str], ...]
-    """What could not be read of the node, and why."""
+    live: Live
+    """What the node said, and what could not be read of it."""
     fingerprint: str = ""
     """Of the key that signs it."""
     version: str = __version__
@@ -71,7 +71,11 @@ class Pack:
     @property
     def sources(self) -> str:
         """Where it is from, in words."""
-        return "files of the client alone" if self.unread else "files of the client and what the node said"
+        return (
+            "files of the client and what the node said"
+            if self.live.answered
+            else "files of the client alone"
+        )
 
     @cached_property
     def gaps(self) -> tuple[Gap, ...]:
@@ -82,7 +86,7 @@ class Pack:
                 (SECURITY, PRINCIPLES),
                 f"`freehold evidence {self.client}` where the node answers",
             )
-            for what, why in self.unread
+            for what, why in self.live.unread
         )
         return tuple(gap for section in self.sections for gap in section.gaps) + unread
 
@@ -172,4 +176,4 @@ def compose(known: Known, fingerprint: str = "") -> Pack:
         changes.section(known, compared),
         processing.section(known),
     )
-    return Pack(known.name, known.now, sections, known.live.unread, fingerprint)
+    return Pack(known.name, known.now, sections, known.live, fingerprint)

@@ -205,7 +205,18 @@ def reach(known: Known) -> Section:
     ]
     outside = next(
         (str(host["firewall"]) for host in known.live.hosts or () if host.get("firewall")),
-        "whether Proxmox VE's own firewall is in force was not asked.",
+        None,
+    )
+    gaps = (
+        ()
+        if outside is None or outside.startswith("in force")
+        else (
+            Gap(
+                f"Proxmox VE's own firewall around the containers: {outside}.",
+                (law.SECURITY,),
+                "the node's administrator: docs/firewall.md (nftables inside the containers filters all the same)",
+            ),
+        )
     )
     people = {str(network) for network in known.stack.network.users or PRIVATE}
     open_to_people = [row for row in rows if people <= set(row["from"])]
@@ -233,7 +244,7 @@ def reach(known: Known) -> Section:
                 ),
                 (16, 12, 42, 30),
             ),
-            Text(f"Outside the containers: {outside}"),
+            Text(f"Proxmox VE's own firewall around the containers: {outside or 'not asked'}."),
             Text(
                 f"Administrators reach SSH (port 22) of every host from {listed(known.layout.admins)}"
                 + (
@@ -244,6 +255,7 @@ def reach(known: Known) -> Section:
             ),
         ),
         {"rules": rows, "proxmox_firewall": outside},
+        gaps,
     )
 
 
