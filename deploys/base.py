@@ -79,7 +79,7 @@ def base(template: str, **variables: object) -> str:
     return render(f"base/{template}.j2", variables)
 
 
-archives = (
+archives: list[Entry] = (
     [
         File(
             "/etc/apt/sources.list.d/freehold.sources",
@@ -91,33 +91,26 @@ archives = (
     else []
 )
 
-# Before any package: apt itself finds out whether the way out is closed already.
-way_out: list[Entry] = [
-    *(
-        [
-            Directory("/usr/local/libexec"),
-            File(
-                "/usr/local/libexec/freehold-way-out",
-                base("way-out.sh", address=layout.egress, port=PORT, closed=FIREWALL_APPLIED),
-                mode="755",
-            ),
-            File("/etc/apt/apt.conf.d/80freehold-way-out", base("apt-way-out.conf")),
-        ]
-        if layout.egress
-        else []
-    ),
+way_out: list[Entry] = []
+if layout.egress:
+    # Before any package: apt itself finds out whether this host is closed in already.
+    way_out += [
+        Directory("/usr/local/libexec"),
+        File(
+            driver.WAY_OUT,
+            base("way-out.sh", address=layout.egress, port=PORT, closed=FIREWALL_APPLIED),
+            mode="755",
+        ),
+        File("/etc/apt/apt.conf.d/80freehold-way-out", base("apt-way-out.conf", program=driver.WAY_OUT)),
+    ]
+if is_egress:
     # Not with Debian's configuration, in which others would take it for theirs.
-    *(
-        [
-            Directory("/etc/systemd/system/squid.service.d"),
-            File("/etc/systemd/system/squid.service.d/configured.conf", base("squid-configured.conf")),
-        ]
-        if is_egress
-        else []
-    ),
-]
+    way_out += [
+        Directory("/etc/systemd/system/squid.service.d"),
+        File("/etc/systemd/system/squid.service.d/configured.conf", base("squid-configured.conf")),
+    ]
 
-exporter = (
+exporter: list[Entry] = (
     [
         Directory("/etc/prometheus/freehold", mode="750", group="prometheus"),
         File(
@@ -167,7 +160,7 @@ running = [
     *([watch.timer] if watch.wanted else []),
 ]
 
-configuration = [
+configuration: list[Entry] = [
     Directory("/etc/freehold", mode="700"),
     # who may log in
     Directory("/root/.ssh", mode="700"),

@@ -19,6 +19,8 @@ from freehold.nvidia import CACHE, LIBRARIES, MARKER, PROBE, UNFINISHED, NodeDri
 from freehold.pyinfra.facts import PENDING
 from freehold.pyinfra.system import APT, fail
 
+WAY_OUT = "/usr/local/libexec/freehold-way-out"
+"""Program of a container that says through which proxy it reaches an address, or ``DIRECT`` (``deploys/base.py``)."""
 _INSTALLATION = 2400
 """Seconds for fetching 400 MB, and for building modules for one kernel."""
 _LOG = "/var/log/nvidia-installer.log"
@@ -313,7 +315,9 @@ def user_space(release: Release, handler: str) -> Iterator[StringCommand]:
     path = f"{CACHE}/{release.file}"  # whose directory nobody but root writes to: it is run as root
     purge = f"{APT} purge -y {shlex.join(foreign)} &&" if foreign else ""
     yield StringCommand(
-        f"mkdir -p {PENDING} && : > {PENDING}/{handler} && rm -f {MARKER} && {purge} mkdir -p -m 755 {CACHE} &&",
+        f"mkdir -p {PENDING} && : > {PENDING}/{handler} && rm -f {MARKER} && {purge} mkdir -p -m 755 {CACHE} &&"
+        f' way="$([ ! -x {WAY_OUT} ] || {WAY_OUT} {shlex.quote(release.url)} | grep ^http || true)" &&'
+        ' http_proxy="$way" https_proxy="$way"',
         _fetch(release, path),
         f"&& if {_run(path)} {GUEST_OPTIONS} --tmpdir={_WORK} >&2; then"
         f" find {LIBRARIES} -maxdepth 1 -name 'libcuda.so.*.*' ! -name libcuda.so.{release.version} -delete;"
