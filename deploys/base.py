@@ -71,7 +71,7 @@ outgoing = (
     ]
 )
 
-# The one way out is that of the proxy's own user.
+# The one way out is that of the proxy's own user, and of apt's: what mends the proxy must not hang on it.
 is_egress = any(service.role == EGRESS for service in layout.services if service.host == this.name)
 
 
@@ -98,7 +98,7 @@ if layout.egress:
         Directory("/usr/local/libexec"),
         File(
             driver.WAY_OUT,
-            base("way-out.sh", address=layout.egress, port=PORT, closed=FIREWALL_APPLIED),
+            base("way-out.sh", address=layout.egress, port=PORT, closed=FIREWALL_APPLIED, here=is_egress),
             mode="755",
         ),
         File("/etc/apt/apt.conf.d/80freehold-way-out", base("apt-way-out.conf", program=driver.WAY_OUT)),
@@ -175,7 +175,7 @@ configuration: list[Entry] = [
             "nftables.conf",
             rules=rules,
             outgoing=outgoing,
-            only_user="proxy" if is_egress else None,
+            only_user="{ proxy, _apt }" if is_egress else None,
         ),
         validate="nft -c -f %s",
     ),

@@ -184,6 +184,13 @@ def proxy(seats: Iterable[Seat]) -> dict[str, str]:
     return {"proxy": f"http://{known[EGRESS]}:{PORT}", "direct": _near(known.values()), "host": EGRESS}
 
 
+def asks(stack: Stack, seat: Seat) -> bool:
+    """Whether a service may ask anything outside while it runs, so that it must be told of the way out."""
+    cloud = seat.role == ROUTER and stack.routing.cloud
+    login = stack.sso and seat.name in stack.sso.client_ids
+    return bool(cloud or login or seat.meta.outside or stack.egress.allow)
+
+
 def way_out(layout: Layout) -> dict[str, str]:
     """The environment in which roles install; empty where everything is let out."""
     if layout.egress is None:

@@ -39,6 +39,9 @@ An expression is Jinja without braces, such as ``services.postgres.address``. It
     the client's identity provider as this service is told of it (``layout/sso.py``); empty where it takes no part.
 ``certificate("certificate.pem")``
     the certificates of a file in the client's folder (PEM).
+``egress, leaving``
+    the one way out (``layout/egress.py``): ``proxy``, its address; ``way``, the same where this service asks anything outside
+    while it runs; ``direct``, what is asked past it; ``host``. All empty where there is none. And what each host may ask it for.
 ``secret("postgres.superuser")``
     the Ansible lookup of a secret.
 """

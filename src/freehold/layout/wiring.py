@@ -156,6 +156,7 @@ class Wiring:
             "services": {name: value for name, value in self.services_by_name.items() if name in visible},
             "settings": self.services_by_name[seat.name]["settings"],
             "serving": self.serving[seat.name],
+            "egress": self._way_out(seat),
             "sso": sso.of_service(self.stack.sso, seat.name),
             "weights": self._weights(seat.node),
             "secret": self._secret(seat),
@@ -172,6 +173,10 @@ class Wiring:
                 "gpus": [gpu.model_dump(mode="json") for gpu in self.given.get(seat.name, [])],
             },
         }
+
+    def _way_out(self, seat: Seat) -> dict[str, str]:
+        told: dict[str, str] = self.names["egress"]
+        return told | {"way": told["proxy"] if egress.asks(self.stack, seat) else ""}
 
     @property
     def ports(self) -> list[int]:
