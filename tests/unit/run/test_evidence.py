@@ -26,6 +26,7 @@ from freehold.errors import BadInputError
 from freehold.events import Event, Stage, Status
 from freehold.run.context import Client
 from freehold.run.evidence.articles import ARTICLES, BY_NAME
+from freehold.run.evidence.known import Live
 from freehold.run.evidence.pack import CAVEAT
 from freehold.run.evidence.tables import as_csv
 from freehold.run.evidence.write import LeakError, Written, evidence
@@ -63,31 +64,45 @@ JUNIT = """<testsuites><testsuite name="pytest">
 </testsuite></testsuites>"""
 
 
-@pytest.fixture(autouse=True)
-def _own_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys of these tests lie apart from those of the person who runs them, and git reads no settings of theirs."""
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clients of the repository, with all their secrets: those are made once, since they take a while."""
+    root = tmp_path_factory.mktemp("clients")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        _apart(monkeypatch, root)
+        for name in ("example-law-firm", "lab"):
+            folder = root / "inventory" / name
+            folder.mkdir(parents=True)
+            for file in ("stack.yml", "models.yml"):
+                if (INVENTORY / name / file).exists():
+                    shutil.copy(INVENTORY / name / file, folder)
+            Client.open(folder / "stack.yml").ensure_secrets()
+    return root
+
+
+def _apart(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
     for name in (vault.KEY_FILE, vault.KEY_VALUE, vault.KEY_COMMAND):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(vault, "_from_environment", None)
     monkeypatch.setattr(secrets, "handed", None)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(root / "config"))
+
+
+@pytest.fixture(autouse=True)
+def _own_keys(tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys of these tests lie apart from those of the person who runs them, and git reads no settings of theirs."""
+    shutil.copytree(made / "inventory", tmp_path / "inventory")
+    _apart(monkeypatch, made)
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
 
 
 def opened(tmp_path: Path, name: str, **more: Any) -> Client:
-    """A copy of a client of the repository, with its secrets made and more keys in its stack."""
-    folder = tmp_path / "inventory" / name
-    if not folder.exists():
-        folder.mkdir(parents=True)
-        for file in ("stack.yml", "models.yml", "versions.yml"):
-            if (INVENTORY / name / file).exists():
-                shutil.copy(INVENTORY / name / file, folder)
-    path = folder / "stack.yml"
-    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **more}, sort_keys=False))
-    client = Client.open(path)
-    client.ensure_secrets()
-    return client
+    """A copy of a client of the repository, with more keys in its stack."""
+    path = tmp_path / "inventory" / name / "stack.yml"
+    if more:
+        path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **more}, sort_keys=False))
+    return Client.open(path)
 
 
 def ran(client: Client, verb: str, *events: Event, junit: str = "", at: str = "") -> Path:
@@ -300,6 +315,42 @@ def test_people_groups_and_applications_are_listed_and_no_key(tmp_path: Path) ->
     assert data["applications_with_a_key"] == ["openwebui", "n8n"]
     assert data["api_token"] == "freehold@pve!example-law-firm"
     assert not data["single_sign_on"]
+
+
+def test_single_sign_on_is_said_and_what_the_provider_knows_is_missing(tmp_path: Path) -> None:
+    sso = {
+        "provider": "keycloak",
+        "issuer": "https://login.acme.example/realms/acme",
+        "client_ids": {"openwebui": "chat"},
+    }
+    pack = written(opened(tmp_path, "example-law-firm", sso=sso))
+
+    assert (
+        "by keycloak at https://login.acme.example/realms/acme for openwebui"
+        in (told(pack)["sections"]["access"]["data"]["single_sign_on"])
+    )
+    assert "Whom the identity provider lets in" in missing(pack)
+
+
+def test_a_record_with_holes_is_said(tmp_path: Path) -> None:
+    record = {
+        "since": "2026-10-23T00:00:00",
+        "calls": 10,
+        "traces": 7,
+        "waiting": 1,
+        "aside": 0,
+        "erased": 1,
+        "missing": ["x"],
+    }
+    client = opened(tmp_path, "example-law-firm")
+    with patch("freehold.run.evidence.live.offline", return_value=Live(record=record)):
+        pack = written(client)
+
+    assert "Calls that are missing in the record of requests: 1." in missing(pack)
+    assert (
+        "of 10 calls of the router since 2026-10-23, 7 are in the record"
+        in (pack.folder / "index.html").read_text()
+    )
 
 
 def test_the_last_proof_and_what_failed_is_in_it(tmp_path: Path) -> None:

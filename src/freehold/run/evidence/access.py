@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from typing import Any
 
 from freehold.run.evidence import articles as law
 from freehold.run.evidence.blocks import Facts, Gap, Grid, Section, Text
@@ -43,6 +42,14 @@ def section(known: Known) -> Section:
         ("Token for Proxmox VE", stack.proxmox.token),
     )
     gaps = []
+    if sso:
+        gaps.append(
+            Gap(
+                "Whom the identity provider lets in, and with which second factor, is not collected.",
+                (law.SECURITY,),
+                "the provider's own list of people and rules",
+            )
+        )
     if not people:
         gaps.append(Gap("No person is listed.", (law.SECURITY,), "`users` in the stack file"))
     if people and not any(person["administrator"] for person in people):
@@ -117,12 +124,13 @@ def section(known: Known) -> Section:
 
 def _sso(known: Known) -> str:
     """Who checks logins, where a provider does."""
-    found = []
-    for role in ("openwebui", "langfuse", "grafana"):
-        issuer: Any = known.setting(role, "oidc_issuer") or known.setting(role, "oidc_url")
-        if issuer:
-            found.append(f"{role} at {issuer}")
-    return f"single sign-on (OpenID Connect): {listed(found)}" if found else ""
+    sso = known.stack.sso
+    if sso is None:
+        return ""
+    issuers = listed(sorted({*filter(None, (sso.issuer, *sso.issuers.values()))})) or "its own address"
+    return (
+        f"single sign-on (OpenID Connect) by {sso.provider} at {issuers} for {listed(sorted(sso.client_ids))}"
+    )
 
 
 def _ssh_key(line: str) -> str:

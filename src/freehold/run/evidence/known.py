@@ -35,6 +35,8 @@ class Live:
     """What the tools of drivers said instead of an answer."""
     drift: tuple[str, ...] | None = None
     """Containers that differ from the stack, each with what differs."""
+    record: dict[str, Any] | None = None
+    """The router's calls against the traces (:class:`freehold.run.audit_check.Completeness`)."""
     unread: tuple[tuple[str, str], ...] = ()
     """What could not be read, and why."""
 

@@ -286,7 +286,7 @@ def _cases(known: Known) -> tuple[tuple[Block, ...], tuple[Gap, ...]]:
                         each.case.name,
                         each.case.expect,
                         str(each.told["route"]),
-                        str(each.told["words"]),
+                        each.difference or str(each.told["words"]),
                         "failed" if each.difference else "passed",
                     )
                     for each in results

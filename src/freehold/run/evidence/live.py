@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from freehold.errors import FreeholdError
-from freehold.run import gpus, plan, status
+from freehold.run import audit_check, gpus, plan, status
 from freehold.run.context import Client
 from freehold.run.evidence.known import Live
 
 NOT_ASKED = "it was not asked (`--offline`)"
-_FACTS = ("the state of containers", "GPUs of the nodes", "how containers differ from the stack")
+_HOSTS, _GPUS, _DRIFT = "the state of containers", "GPUs of the nodes", "how containers differ from the stack"
+_RECORD = "whether the record of requests is whole"
+_DAYS = 30
+"""Over which the record is held against the router's calls."""
 
 
-def offline() -> Live:
+def offline(client: Client) -> Live:
     """Nothing, since nobody asked."""
-    return Live(unread=tuple((fact, NOT_ASKED) for fact in _FACTS))
+    return _unread(client, NOT_ASKED)
+
+
+def _unread(client: Client, why: str) -> Live:
+    facts = (_HOSTS, _GPUS, _DRIFT, *((_RECORD,) if _recorded(client) else ()))
+    return Live(unread=tuple((fact, why) for fact in facts))
+
+
+def _recorded(client: Client) -> bool:
+    return {"litellm", "langfuse"} <= {service.role for service in client.whole_layout.services}
 
 
 def ask(client: Client) -> Live:
@@ -24,14 +37,14 @@ def ask(client: Client) -> Live:
         version = str(client.api.get("/version", doing="reading the version of Proxmox VE")["version"])
         hosts = tuple(state.as_dict() for state in status.status(client))
     except FreeholdError as error:
-        return Live(unread=tuple((fact, _said(error)) for fact in _FACTS))
+        return _unread(client, error.message)
     unread: list[tuple[str, str]] = []
     found: tuple[dict[str, Any], ...] | None = None
     drift: tuple[str, ...] | None = None
     try:
         found = tuple(row.as_dict() for row in gpus.rows(client))
     except FreeholdError as error:
-        unread.append((_FACTS[1], _said(error)))
+        unread.append((_GPUS, error.message))
     try:
         made, _ = plan.plan(client, ask=found is not None)
         drift = tuple(
@@ -40,9 +53,12 @@ def ask(client: Client) -> Live:
             if change.actionable or change.diffs
         )
     except FreeholdError as error:
-        unread.append((_FACTS[2], _said(error)))
-    return Live(version, hosts, found, tuple(gpus.complaints(client)), drift, tuple(unread))
-
-
-def _said(error: FreeholdError) -> str:
-    return error.message
+        unread.append((_DRIFT, error.message))
+    record: dict[str, Any] | None = None
+    if _recorded(client):
+        try:
+            since = (datetime.now(UTC) - timedelta(days=_DAYS)).date().isoformat()
+            record = audit_check.check(client, audit_check.period(since, None)).as_dict()
+        except FreeholdError as error:
+            unread.append((_RECORD, error.message))
+    return Live(version, hosts, found, tuple(gpus.complaints(client)), drift, record, tuple(unread))

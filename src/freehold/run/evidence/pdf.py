@@ -17,6 +17,11 @@ _INK, _GREY, _AMBER = (29, 35, 48), (91, 100, 117), (138, 109, 0)
 _LINE, _SHADE = (227, 230, 236), (246, 247, 249)
 _BODY, _SMALL = 9.0, 7.5
 """Points."""
+_OUTCOMES = {
+    "passed": FontFace(color=(10, 122, 61)),
+    "failed": FontFace(color=(179, 38, 30), emphasis="BOLD"),
+    "skipped": FontFace(color=_AMBER),
+}
 _HEIGHT = 4.6
 """Millimetres of a line of body text."""
 
@@ -115,7 +120,9 @@ class _Document(FPDF):
             headings_style=FontFace(emphasis="BOLD", color=_GREY, fill_color=_SHADE),
         ) as table:
             for row in (grid.head, *grid.rows):
-                table.row([_plain(text) for text in row])
+                cells = table.row()
+                for text in row:
+                    cells.cell(_plain(text), style=_OUTCOMES.get(text))
         self.ln(1.5)
 
 

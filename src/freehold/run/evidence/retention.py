@@ -133,6 +133,7 @@ def section(known: Known) -> Section:
                         "Found values are blacked out before they are recorded",
                         "yes" if audit.mask else "no",
                     ),
+                    ("Whether it is whole", _whole(known)),
                     (
                         "Erasing a person",
                         f"`freehold audit erase {known.name} --user <mail>` for the record; chats in the chat",
@@ -159,7 +160,7 @@ def section(known: Known) -> Section:
                 "copy was ever restored is not collected."
             ),
         ),
-        {"kept": rows, "audit": audit.model_dump(mode="json"), "saved": saved},
+        {"whole": known.live.record, "kept": rows, "audit": audit.model_dump(mode="json"), "saved": saved},
         tuple(_gaps(known)),
     )
 
@@ -169,6 +170,16 @@ _SAVED = {
     "dump": "as a nightly copy of the database, with the container",
     "none": "not saved",
 }
+
+
+def _whole(known: Known) -> str:
+    found = known.live.record
+    if found is None:
+        return "not asked" if known.has("langfuse") else "there is no record"
+    return (
+        f"of {found['calls']} calls of the router since {found['since'][:10]}, {found['traces']} are in the record, "
+        f"{found['waiting'] + found['aside']} wait for it, {found['erased']} were erased and {len(found['missing'])} are missing"
+    )
 
 
 def _gaps(known: Known) -> list[Gap]:
@@ -188,6 +199,14 @@ def _gaps(known: Known) -> list[Gap]:
             )
         )
         return gaps
+    if known.live.record and known.live.record["missing"]:
+        gaps.append(
+            Gap(
+                f"Calls that are missing in the record of requests: {len(known.live.record['missing'])}.",
+                (law.RECORDS, law.DEPLOYERS),
+                f"`freehold audit check {known.name}` names them",
+            )
+        )
     days = known.setting("langfuse", "retention_days")
     if days == 0:
         gaps.append(

@@ -80,7 +80,7 @@ def evidence(
     fingerprint = signing.own_fingerprint(
         client.secrets
     )  # first: without the key nothing is asked and nothing written
-    found: Live = live.offline() if offline else live.ask(client)
+    found: Live = live.offline(client) if offline else live.ask(client)
     known = Known(client, now, found, past(client.directory), _previous(client.directory, folder))
     pack = compose(known, fingerprint)
     files = {**pack.files, JSON: as_json(pack.as_dict()), "index.html": page.html(pack).encode()}
