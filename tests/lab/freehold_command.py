@@ -78,10 +78,14 @@ class Freehold:
         )
 
     def write(self, client: str, first: str, vmid: int, **parts: Any) -> Path:
-        """A stack file for a client, with the lab's way to the node; the lab's language models come with its services alone."""
+        """A stack file for a client, with the lab's way to the node.
+
+        The lab's language models come with its services alone, and so does the way out, which would be one more container
+        for each of these clients; the test of the whole stack has it.
+        """
         stack = yaml.safe_load(LAB_STACK.read_text(encoding="utf-8"))
         if "services" in parts:
-            stack["models"] = {}
+            stack |= {"models": {}, "egress": {"closed": False}}
         stack |= {"client": client, "domain": f"{client}.internal", "vmids": {"first": vmid}, **parts}
         stack["network"]["first"] = first
         path = self.inventory / client / "stack.yml"

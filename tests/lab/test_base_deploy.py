@@ -49,6 +49,7 @@ nodes:
     gpus: [{{pci: "0000:01:00.0"}}, {{pci: "0000:02:00.0"}}]
     driver: administrator
 services: {{caddy: , postgres: }}
+egress: {{closed: false}}
 hosts: {{postgres: {{gpus: [1]}}}}
 """
 

@@ -75,6 +75,7 @@ def client(home: Path, lab: dict[str, Any], node: Node) -> Freehold:
         "network": {"subnet": SETTINGS.subnet, "gateway": "10.98.89.1", "first": "10.98.89.100"},
         "nodes": {"pve": {"gpus": [{"pci": "0000:01:00.0"}, {"pci": "0000:02:00.0"}]}},
         "services": {"caddy": None},
+        "egress": {"closed": False},
         "hosts": {"caddy": {"gpus": [1], "mounts": {"/srv/models": "/srv/models"}}},
     }
     path = home / "inventory" / CLIENT / "stack.yml"
