@@ -58,7 +58,10 @@ def others(parameters: Mapping[str, Any]) -> list[str]:
     Raises:
         UnknownContentError: A tool that the provider would run itself, such as a search of the web.
     """
-    for tool in parameters.get("tools") or ():
+    tools = parameters.get("tools") or []
+    if not isinstance(tools, list):
+        raise UnknownContentError("tools")
+    for tool in tools:
         if not isinstance(tool, Mapping) or tool.get("type") != "function":
             raise UnknownContentError("tool")
     return [text for key in FREE_TEXT if parameters.get(key) for text in _strings(parameters[key])]

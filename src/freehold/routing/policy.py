@@ -204,6 +204,8 @@ def decide(
     cloud = policy.cloud_of(request.model)
     if local is None:
         return Decision("refused", "", "unknown_model")
+    if request.call_type not in {"chat", "completion"} and request.model not in policy.models:
+        return Decision("refused", "", "not_a_chat")
     if not policy.cloud:
         return Decision("local", local, "chosen")
     # What stands beside the messages, such as descriptions of tools, is of this request alone and comes with each anew.

@@ -135,6 +135,73 @@ def test_no_request_goes_from_one_language_model_to_another() -> None:
     assert "*" not in text
 
 
+ROUTED: dict[str, Any] = {
+    "engines": ENGINES,
+    "routing": {"cloud": {"claude": {"groups": ["lawyers"], "local": "large"}}},
+    "answered": {"claude": "large", "coding": "large"},
+    "cloud": [
+        {
+            "name": "claude",
+            "provider": "anthropic",
+            "model": "anthropic/claude-sonnet-4-5",
+            "endpoint": "https://api.anthropic.com",
+            "input_price": 3.0,
+            "output_price": 15.0,
+            "key": "sk-of-the-client",
+        }
+    ],
+    "memory": {"address": "10.0.0.5:6379", "password": "of-the-memory", "key": "ab" * 32},
+    "applications": APPLICATIONS,
+}
+
+
+def test_names_that_people_choose_lead_to_the_building() -> None:
+    """Where the guardrail did nothing, nothing would leave: the way out bears a name that nobody may ask by."""
+    listed = {each["model_name"]: each for each in models(**ROUTED)}
+
+    assert listed["claude"]["litellm_params"] == listed["large"]["litellm_params"]
+    assert listed["coding"]["litellm_params"]["api_base"] == "http://10.0.0.1:8000/v1"
+    out = [
+        name
+        for name, each in listed.items()
+        if not each["litellm_params"]["api_base"].startswith("http://10.")
+    ]
+    assert out == ["cloud/claude"]
+    assert listed["cloud/claude"]["model_info"]["input_cost_per_token"] == pytest.approx(3e-6)
+    keys = json.loads(render.render("litellm/keys.json.j2", options(**ROUTED)))
+    assert keys[0]["models"] == ["large", "small", "embed", "claude", "coding"]
+    assert keys[1]["models"] == ["small"]
+
+
+def test_the_guardrail_runs_for_everybody_where_something_may_leave() -> None:
+    found = configuration(**ROUTED)
+
+    assert found["guardrails"] == [
+        {
+            "guardrail_name": "freehold",
+            "litellm_params": {
+                "guardrail": "freehold_guard.Guard",
+                "mode": ["pre_call", "post_call"],
+                "default_on": True,
+            },
+        }
+    ]
+    assert "fallback" not in json.dumps([found, models(**ROUTED)])
+    assert "guardrails" not in configuration(engines=ENGINES)
+    assert not [each for each in models(engines=ENGINES) if each["model_name"].startswith("cloud/")]
+
+
+def test_keys_of_providers_are_in_the_file_of_root_alone() -> None:
+    given = options(**ROUTED)
+    files = ("config.yaml", "models.yaml", "routing.json", "users.json", "litellm.service")
+
+    assert "CLOUD_KEY_ANTHROPIC=sk-of-the-client\n" in render.render("litellm/secrets.env.j2", given)
+    for name in files:
+        text = render.render(f"litellm/{name}.j2", given)
+        assert "sk-of-the-client" not in text
+        assert "of-the-memory" not in text
+
+
 def test_nobody_keeps_a_request_out_of_the_traces() -> None:
     """Open WebUI hands on the parameters that people give a chat, and LiteLLM logs no request with ``"no-log": true``."""
     assert configuration()["litellm_settings"]["global_disable_no_log_param"] is True
