@@ -203,6 +203,18 @@ def test_a_secret_that_a_stack_repeats_is_refused(tmp_path: Path) -> None:
     assert not list((client.directory / "evidence").glob("2*"))
 
 
+def test_the_address_of_a_webhook_is_kept_to_ourselves(tmp_path: Path) -> None:
+    stack = yaml.safe_load((INVENTORY / "example-law-firm/stack.yml").read_text())
+    services = {
+        **stack["services"],
+        "alertmanager": {"webhook_url": "https://hooks.example.org/services/T0KEN"},
+    }
+    pack = written(opened(tmp_path, "example-law-firm", services=services))
+
+    assert "a webhook" in (pack.folder / "index.html").read_text()
+    assert not [path for path in pack.folder.rglob("*") if path.is_file() and b"T0KEN" in path.read_bytes()]
+
+
 def test_what_is_missing_is_said_with_what_would_supply_it(tmp_path: Path) -> None:
     client = opened(tmp_path, "example-law-firm")
     said = missing(written(client))

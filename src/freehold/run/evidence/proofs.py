@@ -193,7 +193,9 @@ def gpus(known: Known) -> Section:
 
 def incidents(known: Known) -> Section:
     """Section: alerts and known faults, and what is not collected of them."""
-    told = known.setting("alertmanager", "mail_to") or known.setting("alertmanager", "webhook_url")
+    told = [str(mail) for mail in known.setting("alertmanager", "mail_to") or ()]
+    if known.setting("alertmanager", "webhook_url"):
+        told.append("a webhook")  # its address may be as good as a password
     alerts = [
         {
             "name": alert.name,
@@ -232,10 +234,7 @@ def incidents(known: Known) -> Section:
         Facts(
             (
                 ("Alerts that are watched for", str(len(alerts))),
-                (
-                    "Who hears of them",
-                    listed(told) if isinstance(told, list | tuple) else str(told or "nobody"),
-                ),
+                ("Who hears of them", listed(told) or "nobody"),
                 (
                     "Containers that differ from the stack",
                     "not asked"
