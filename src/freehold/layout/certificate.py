@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from freehold.layout.placement import GATEWAY
 from freehold.schema.problems import Problem
@@ -31,6 +32,8 @@ def chain(directory: Path, file: str) -> str:
 def check(stack: Stack, directory: Path) -> Iterable[Problem]:
     """What is wrong with the file, before anybody looks into the certificates."""
     settings = stack.services.get(GATEWAY) or {}
+    if settings.get("certificate") == "acme":
+        yield from _acme(settings, directory)
     if settings.get("certificate") != "own":
         return
     file = str(settings.get("certificate_file", DEFAULT))
@@ -51,3 +54,19 @@ def check(stack: Stack, directory: Path) -> Iterable[Problem]:
         )
     elif not chain(directory, file):
         yield Problem(key, "the file holds no certificate in PEM", found=file)
+
+
+def _acme(settings: Mapping[str, Any], directory: Path) -> Iterable[Problem]:
+    if not settings.get("acme_dns"):
+        yield Problem(
+            ("services", GATEWAY, "acme_dns"),
+            "is missing: the authority asks the name servers whether the domain is yours",
+            allowed="who serves the zone of the domain, such as cloudflare, or rfc2136 for a name server of your own",
+        )
+    file = settings.get("acme_authority_file")
+    if file and not chain(directory, str(file)):
+        yield Problem(
+            ("services", GATEWAY, "acme_authority_file"),
+            "there is no such file with a certificate (PEM) in the client's folder",
+            found=file,
+        )

@@ -176,3 +176,40 @@ def test_the_log_keeps_no_queries_and_no_secret_paths(path: str, kept: str) -> N
     found = set(re.findall(r'request>uri regexp "\^\(\?i\)(.*)" \$1\n', _rendered()))
     (expression,) = found
     assert re.sub("(?i)^" + expression, lambda match: match[1] or "", path) == kept
+
+
+ACME = {
+    "caddy_certificate": "acme",
+    "caddy_acme_dns": "rfc2136",
+    "caddy_acme_credentials": "dns_rfc2136_server = 10.20.0.53\n",
+    "caddy__lineage": "gateway-0",
+}
+
+
+def test_certbots_options() -> None:
+    lines = _rendered("certbot.ini", **ACME).splitlines()
+    assert "server = https://acme-v02.api.letsencrypt.org/directory" in lines
+    assert "domains = acme.internal,*.acme.internal" in lines
+    assert "authenticator = dns-rfc2136" in lines
+    assert "register-unsafely-without-email = true" in lines
+    assert not [line for line in lines if line.startswith(("eab", "email"))]
+    more = {"caddy_acme_mail": "it@acme.example", "caddy_acme_eab_kid": "k", "caddy_acme_eab_hmac": "h"}
+    lines = _rendered("certbot.ini", **ACME, **more).splitlines()
+    assert {"email = it@acme.example", "eab-kid = k", "eab-hmac-key = h"} <= set(lines)
+    assert "register-unsafely-without-email = true" not in lines
+
+
+def test_credentials_for_google_are_plain_json() -> None:
+    text = _rendered(
+        "credentials.ini", **ACME | {"caddy_acme_dns": "google", "caddy_acme_credentials": '{"a": 1}'}
+    )
+    assert text.strip() == '{"a": 1}'
+
+
+def test_certbots_unit_knows_proxy_and_authority_where_there_are_some() -> None:
+    assert "Environment" not in _rendered("certbot.conf", **ACME)
+    text = _rendered(
+        "certbot.conf", **ACME, caddy_proxy="http://10.20.0.195:3128", caddy_acme_authority="-----BEGIN"
+    )
+    assert "Environment=HTTPS_PROXY=http://10.20.0.195:3128" in text
+    assert "Environment=REQUESTS_CA_BUNDLE=/etc/caddy/acme-authority.pem" in text
