@@ -11,13 +11,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from testinfra.host import Host as Machine
 
 from freehold.layout import variables
 from freehold.layout.types import Host, Layout, ServicePlacement
+from freehold.run import route
 from freehold.run.proof import child
 
 # Runs on the router's own host. Keys come through standard input, so they are in no command line.
@@ -150,18 +153,25 @@ def test_callers_without_a_key_of_theirs_are_refused(router: Router, secret: Cal
     assert {status for status, _ in router.ask(*questions)} <= {401, 403}
 
 
-def test_lists_the_language_models_of_all_engines_and_no_other(
-    router: Router, keys: dict[str, str], models: dict[str, str]
+def test_lists_what_people_may_choose_and_nothing_else(
+    router: Router, keys: dict[str, str], models: dict[str, str], service: ServicePlacement
 ) -> None:
+    choices = {*models, *service.variables.get("litellm_answered", {})}
     answers = router.ask(*(Question("/v1/models", key=key) for key in keys.values()))
 
     for status, body in answers:
         assert status == 200
-        assert {model["id"] for model in body["data"]} == set(models)
+        assert {model["id"] for model in body["data"]} == choices
+
+
+def _ways(service: ServicePlacement) -> list[dict[str, Any]]:
+    """The ways to cloud providers."""
+    found: list[dict[str, Any]] = service.variables.get("litellm_cloud", [])
+    return found
 
 
 def test_asks_nobody_that_is_not_in_the_list(
-    router: Router, keys: dict[str, str], models: dict[str, str]
+    router: Router, keys: dict[str, str], models: dict[str, str], service: ServicePlacement
 ) -> None:
     hello = [{"role": "user", "content": "Hello"}]
     key = next(iter(keys.values()), "")
@@ -170,6 +180,10 @@ def test_asks_nobody_that_is_not_in_the_list(
     ]
     elsewhere = {"api_base": "http://192.0.2.1/v1", "api_key": "sk-elsewhere"}
     asked += [{"model": name, "messages": hello, **elsewhere} for name in [*models, "openai/gpt-4o"]]
+
+    asked += [{"model": f"cloud/{way['name']}", "messages": hello} for way in _ways(service)]
+    asked += [{"model": "cloud/gpt", "messages": hello}]
+    asked += [{"model": name, "messages": hello, "fallbacks": ["cloud/gpt"]} for name in models]
 
     for status, body in router.ask(*(Question("/v1/chat/completions", question, key) for question in asked)):
         assert status in {400, 401, 403}, body
@@ -325,6 +339,107 @@ def test_has_no_way_from_one_language_model_to_another(host: Machine) -> None:
 
     assert "fallback" not in configuration.replace("no fallbacks", "")
     assert "*" not in configuration
+
+
+def test_names_that_people_choose_lead_to_engines_alone(host: Machine, service: ServicePlacement) -> None:
+    """Whatever the guardrail does or does not: the ways out bear names that nobody may ask by."""
+    listed = yaml.safe_load(host.file("/etc/litellm/models.yaml").content_string)["model_list"] or []
+    engines = {engine["url"] for engine in service.variables["litellm_engines"]}
+    outside = {each["model_name"] for each in listed if each["litellm_params"]["api_base"] not in engines}
+
+    assert outside == {f"cloud/{way['name']}" for way in _ways(service)}
+
+
+def test_the_guardrail_stands_where_something_may_leave(host: Machine, service: ServicePlacement) -> None:
+    if not _ways(service):
+        return  # nothing may
+    settings = yaml.safe_load(host.file("/etc/litellm/config.yaml").content_string)
+    (guardrail,) = settings["guardrails"]
+
+    assert guardrail["litellm_params"]["guardrail"] == "freehold_guard.Guard"
+    assert guardrail["litellm_params"]["default_on"] is True
+    assert "pre_call" in guardrail["litellm_params"]["mode"]
+    for name in ("names", "users"):
+        file = host.file(f"/etc/litellm/{name}.json")
+        assert (file.user, file.group, file.mode) == ("root", "litellm", 0o440)
+
+
+def _decided(router: Router, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the router's own code and files decide of requests that are written down. None of them is sent."""
+    command = "cd /etc/litellm && PYTHONDONTWRITEBYTECODE=1 /opt/litellm/bin/python -m freehold_routing.cases"
+    ssh = ["ssh", "-F", child.current().ssh_config, router.name, command]
+    done = subprocess.run(
+        ssh, input=json.dumps(requests), capture_output=True, text=True, check=True, timeout=300
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_the_client_s_cases_go_where_they_must(router: Router, layout: Layout) -> None:
+    policy = layout.routing
+    written = route.cases(Path(layout.directory)) if policy else []
+    if policy is None or not written:
+        return  # there is nothing to hold
+    told = _decided(router, [case.request(policy) for case in written])
+    wrong = [f"{case.name}: {case.differs(one)}" for case, one in zip(written, told, strict=True)]
+
+    assert [line for line in wrong if not line.endswith(": ")] == []
+
+
+def test_what_is_sensitive_stays_whoever_asks(router: Router, layout: Layout) -> None:
+    policy = layout.routing
+    if policy is None or not policy.cloud:
+        return  # nothing may leave at all
+    people = [*policy.users, None]
+    held = [
+        {"model": name, "user": user, **what}
+        for name in [*policy.cloud, *policy.tasks]
+        for user in people[:20]
+        for what in (
+            {"text": "Bitte zahlen Sie auf DE89 3704 0044 0532 0130 00."},
+            {"text": "Hello", "session": None},
+            {"text": "Hello", "earlier_sensitive": True},
+            {"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]},
+        )
+    ]
+    held += [{"model": name, "text": "Hello", "user": "stranger@freehold.invalid"} for name in policy.cloud]
+
+    assert {one["route"] for one in _decided(router, held)} <= {"local"}
+
+
+def test_a_question_with_a_bank_account_is_answered_in_the_building(
+    router: Router,
+    keys: dict[str, str],
+    here: set[str],
+    service: ServicePlacement,
+    layout: Layout,
+    secret: Callable[[str], str],
+) -> None:
+    policy = layout.routing
+    user_key = service.variables["litellm_user_key"]
+    if policy is None or not policy.cloud or not user_key or "openwebui" not in keys:
+        return  # nothing may leave, or nobody is known
+    name, entry = next(iter(sorted(policy.cloud.items())))
+    allowed = [mail for mail, one in policy.users.items() if set(one["groups"]) & set(entry["groups"])]
+    if not allowed or entry["local"] not in here:
+        return  # nobody may use it, or its engine is not there
+    named = variables.looked_up(user_key)
+    token = _signed(allowed[0], secret(next(iter(named))) if named else user_key)
+    headers = {"X-OpenWebUI-User-Jwt": token, "X-LiteLLM-Session-Id": f"proof-{secrets.token_hex(8)}"}
+    texts = [
+        "Bitte zahlen Sie auf DE89 3704 0044 0532 0130 00.",
+        "Danke. Was ist die Hauptstadt von Frankreich?",
+    ]
+    bodies = [
+        {"model": name, "messages": [{"role": "user", "content": text}], "max_tokens": 16} for text in texts
+    ]
+    answers = router.ask(
+        *(Question("/v1/chat/completions", body, keys["openwebui"], headers) for body in bodies)
+    )
+
+    for status, body in answers:
+        assert status == 200, body
+        if policy.notice:
+            assert "in the building" in body["choices"][0]["message"]["content"]
 
 
 def test_only_its_clients_reach_it(
