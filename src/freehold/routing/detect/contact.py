@@ -31,7 +31,7 @@ _PHONE = re.compile(
     r"[^0-9\n]{0,28}$"
 )
 _DATE_LIKE = re.compile(
-    r"\(?0?[0-9]{1,2}[./\- ][0-9]{1,2}[./\- ](?:19|20)?[0-9]{2}(?![0-9])|[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"\(?(?:0?[1-9]|[12][0-9]|3[01])[./\- ](?:0?[1-9]|1[0-2])[./\- ](?:(?:19|20)[0-9]{2}(?![0-9])|[0-9]{2}(?![ ./\-]{0,3}[0-9]))|[0-9]{4}-[0-9]{2}-[0-9]{2}"
 )
 
 _MONTHS = (
@@ -105,7 +105,7 @@ _CASE = re.compile(
     r"(?:\b(?:az|aktenzeichen|geschaftszeichen|geschaftszahl|gz|gesch\.?-?\s?z\w*|unser zeichen|ihr zeichen|kassenzeichen|steuerzeichen|schadennummer|schaden-nr|akten(?:nummer|-nr)|gerichtsakte|vorstrafenakte"
     r"|case\s(?:no|number|file|ref\w*)|docket(?:\s(?:no|number))?|claim (?:no|number)|file\s(?:no|number|ref\w*)|matter (?:no|number)|numero de (?:role|dossier|parquet)|n\W{0,2}rg|affaire n\w*|dossier n\w*|zaaknummer|rolnummer|dossiernummer|parketnummer"
     r"|expediente|autos|procedimiento|diligencias previas|procedimento penale|r\.?g\.?(?:n\.?r\.?)?|causa n\w*|ruolo generale|fascicolo|sygnatura(?: akt)?|sygn|sprawa nr|sprawy)\b)"
-    r"[\s.:#=\-(\"'n°]{0,8}(?:akt|nr|no|num|number|lautet|ist|is|est|es)?[\s.:#\-]{0,4}((?=[^\n]{0,16}?[0-9])[0-9a-z](?:[ ./\-_()]?[0-9a-z]){2,24})"
+    r"[\s.:#=\-(\"'n°]{0,8}(?:akt|nr|no|num|number|lautet|ist|is|est|es)?[\s.:#\-]{0,4}((?=[^\n]{0,16}?[0-9])[0-9a-z](?:[ ./\-_():]?[0-9a-z]){2,24})"
 )
 
 _IPV4 = re.compile(r"(?<![0-9a-z.\-])[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?![0-9.]*[0-9a-z])")
@@ -202,7 +202,8 @@ def find_files(text: str) -> Iterator[Hit]:
             yield Hit(match.start(1), match.end(1), "case-number", "case-announced", 0.85)
     for word in _PLATE_WORD.finditer(text):
         for match in _PLATE.finditer(text, word.end(), min(len(text), word.end() + 48)):
-            if re.match("[a-z]*", match.group())[0] not in _NOT_PLATE and re.search("[0-9]", match.group()):  # type: ignore[index]
+            prose = re.fullmatch("([a-z]+) [0-9]+", match.group())
+            if re.search("[0-9]", match.group()) and not (prose and prose[1] in _NOT_PLATE):
                 yield Hit(match.start(), match.end(), "licence-plate", "plate-announced", 0.8)
                 break
     for match in _ICD.finditer(text):

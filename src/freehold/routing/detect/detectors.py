@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
 from . import encodings, spelled
@@ -26,12 +27,13 @@ SEAM = 160
 """Characters on either side of the place where two texts meet."""
 
 _LEET = str.maketrans("013457@$!|", "oieastasil")
-_LEET_WORD = re.compile(r"(?=[a-z0-9@$!|]*[a-z])(?=[a-z@$!|]*[0-9@$!|])[a-z0-9@$!|]{4,}")
+_LEET_WORD = re.compile(r"[a-z0-9@$!|]{4,}")
 _ROT13 = str.maketrans(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ",
     "nopqrstuvwxyzabcdefghijklmNOPQRSTUVWXYZABCDEFGHIJKLM",
 )
 _CLUSTER = re.compile(r"[A-Za-z]{0,4}[0-9][0-9A-Za-z \t.,\-/_|:;*+()\[\]]{0,80}")
+_LETTERS_AT_END = re.compile(r"(?<![A-Za-z])([A-Za-z]{2}[0-9]?)\s*$")
 
 
 class NotJudgedError(ValueError):
@@ -73,8 +75,10 @@ class Detectors:
         _checked(texts)
         best: dict[tuple[str, str], float] = {}
         try:
-            for text in _readings(texts):
-                for hit, _ in self._hits(text):
+            for text, places in _readings(texts):
+                for hit, view in self._hits(text):
+                    if places and not _over(places, *view.locate(hit.start, hit.end)):
+                        continue
                     key = (hit.category, hit.detector)
                     best[key] = max(best.get(key, 0.0), hit.score)
         except (OverflowError, RecursionError) as error:
@@ -140,10 +144,9 @@ class Detectors:
         readings = [(view, cased.text)]
         if joined := spelled.joined(view):
             readings.append((joined, joined.text))
-        if _LEET_WORD.search(text):
-            leet = _LEET_WORD.sub(lambda match: match.group().translate(_LEET), text)
-            if leet != text:
-                readings.append((View(leet, view.locate), leet))
+        leet = _LEET_WORD.sub(_unleet, text)
+        if leet != text:
+            readings.append((View(leet, view.locate), leet))
         for each, capitals in readings:
             found_words = words(each.text)
             for hit in self._terms.find(found_words):
@@ -170,11 +173,24 @@ class Detectors:
                         yield hit, view
 
 
+def _unleet(match: re.Match[str]) -> str:
+    """A word of letters with digits and signs among them, with letters in their place; numbers stay."""
+    word = match.group()
+    letters = sum(map(str.isalpha, word))
+    return word.translate(_LEET) if len(word) // 2 <= letters < len(word) else word
+
+
 def _checked(texts: Sequence[str]) -> None:
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
         raise NotJudgedError("the detectors judge a list of texts, and nothing else")
     if (size := sum(map(len, texts))) > LIMIT:
         raise NotJudgedError(f"the texts have {size} characters, more than the {LIMIT} that are judged")
+
+
+def _over(places: Sequence[int], start: int, end: int) -> bool:
+    """Whether a stretch lies over one of the sorted places."""
+    at = bisect_right(places, start)
+    return at < len(places) and places[at] < end
 
 
 def _foreign(text: str) -> Iterator[tuple[int, int, str]]:
@@ -192,41 +208,64 @@ def _foreign(text: str) -> Iterator[tuple[int, int, str]]:
         yield other[0], other[-1] + 1, "other-script"
 
 
-def _readings(texts: Sequence[str]) -> Iterator[str]:
-    """The texts one after the other, and put together so that what is split over several is whole."""
-    yield "\n\n".join(texts)
+def _readings(texts: Sequence[str]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The texts one after the other, and put together so that what is split over several is whole.
+
+    With each reading come the places where texts meet in it: what does not lie over one of them was read already.
+    Of the first reading everything counts, so it has none.
+    """
+    yield "\n\n".join(texts), ()
     texts = [text for text in texts if text.strip()]
     if len(texts) < 2:
         return
-    seams = []
-    for step in (1, 2):
-        for at in range(len(texts) - step):
-            one, two = texts[at][-SEAM:].rstrip(), texts[at + step][:SEAM].lstrip()
-            seams += [f"{one}{two}", f"{one} {two}"]
-    seams += _chains(texts)
-    yield "\n\n".join(seams)
-    if sum(map(len, texts)) <= SHORT:
-        for some in (texts, texts[::2], texts[1::2]):
-            if len(some) > 2:
-                yield "".join(text.strip() for text in some)
-                yield " ".join(text.strip() for text in some)
+    rows = [texts, texts[::2], texts[1::2]] if len(texts) > 2 else [texts]
+    pairs = [(row[at], row[at + 1]) for row in rows for at in range(len(row) - 1)]
+    seams = [[one[-SEAM:].rstrip(), two[:SEAM].lstrip()] for one, two in pairs]
+    chains = [chain for row in rows for chain in _chains(row)]
+    for between in ("", " "):
+        yield _put_together([*seams, *chains], between)
+        if sum(map(len, texts)) <= SHORT:
+            for row in rows:
+                if len(row) > 2:
+                    yield _put_together([[text.strip() for text in row]], between)
 
 
-def _chains(texts: Sequence[str]) -> list[str]:
-    """The numbers of neighbouring texts in a row, without the words between them."""
-    found = [(text, [match.group().strip() for match in _CLUSTER.finditer(text)]) for text in texts]
-    chains = []
-    for step in (1, 2):
-        for first in range(step):
-            row = [(text, clusters) for text, clusters in found[first::step] if clusters]
-            at = 0
-            while at < len(row) - 1:
-                text, clusters = row[at]
-                chain = [text[:90].rpartition(clusters[0])[0] if len(text) < 400 else "", clusters[-1]]
-                while at < len(row) - 1:
-                    at += 1
-                    chain.append(row[at][1][0])
-                    if len(row[at][1]) > 1 or len(chain) > 12:
-                        break
-                chains.append(" ".join(chain))
-    return chains
+def _put_together(groups: Sequence[Sequence[str]], between: str) -> tuple[str, tuple[int, ...]]:
+    """Pieces of each group put together, groups apart; and the places where pieces meet."""
+    text: list[str] = []
+    places: list[int] = []
+    size = 0
+    for pieces in groups:
+        for at, piece in enumerate(pieces):
+            if at:
+                places.append(size)
+                text.append(between)
+                size += len(between)
+            text.append(piece)
+            size += len(piece)
+        text.append("\n\n")
+        size += 2
+    return "".join(text), tuple(places)
+
+
+def _chains(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Numbers of neighbouring texts in a row, without the words between them: the last of one, the first of the next,
+    and on as long as a text has one alone."""
+    row = [(text, clusters) for text in texts if (clusters := _clusters(text))]
+    for at in range(len(row) - 1):
+        text, clusters = row[at]
+        before = text[: text.rfind(clusters[-1])][-90:]
+        chain = [before + clusters[-1]]
+        for _, following in row[at + 1 : at + 12]:
+            chain.append(following[0])
+            yield list(chain)
+            if len(following) > 1:
+                break
+
+
+def _clusters(text: str) -> list[str]:
+    """Stretches of digits in a text, and the two letters at its end with which a number may begin."""
+    found = [match.group().strip() for match in _CLUSTER.finditer(text)]
+    if end := _LETTERS_AT_END.search(text):
+        found.append(end[1])
+    return found

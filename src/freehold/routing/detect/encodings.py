@@ -18,7 +18,7 @@ GROWTH = 1_000_000
 """Most characters that a decompressed or unescaped text may have."""
 
 _BASE64 = re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{8,}(?:\r?\n[ \t]{0,8}[A-Za-z0-9+/_-]{8,})*={0,2}")
-_BASE32 = re.compile(r"(?<![A-Za-z0-9])(?:[A-Z2-7]{16,}|[a-z2-7]{16,})={0,6}(?![A-Za-z0-9])")
+_BASE32 = re.compile(r"(?<![A-Za-z0-9])(?:[A-Z2-7]{10,}|[a-z2-7]{16,})={0,6}(?![A-Za-z0-9])")
 _HEX = re.compile(
     r"(?<![0-9A-Za-z])(?:0x)?[0-9A-Fa-f]{2}(?:(?:[\s:,;-]{0,2}(?:0x|\\x)?)[0-9A-Fa-f]{2}){4,}(?![0-9A-Za-z])"
 )
@@ -29,7 +29,7 @@ _CODES = re.compile(
 _PERCENT = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _QUOTED = re.compile(r"=\r?\n|(?:=[0-9A-F]{2})+")
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,20});?")
-_ESCAPE = re.compile(r"\\(?:u\{([0-9A-Fa-f]{1,6})\}|u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2})|([nrt/]))")
+_ESCAPE = re.compile(r"\\(?:u\{([0-9A-Fa-f]{1,6})\}|u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2})|([nrt/\"'\\]))")
 _UNREADABLE = re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{160,}")
 
 
@@ -110,7 +110,7 @@ def _codes(match: re.Match[str]) -> Iterator[tuple[int, int, str]]:
 
 def _escape(match: re.Match[str]) -> str:
     if match[4]:
-        return {"n": "\n", "r": "\n", "t": "\t", "/": "/"}[match[4]]
+        return {"n": "\n", "r": "\n", "t": "\t"}.get(match[4], match[4])
     code = int(match[1] or match[2] or match[3], 16)
     return chr(code) if code < 0x110000 else ""
 
@@ -135,17 +135,20 @@ def _changes(text: str) -> Iterator[tuple[int, int, str]]:
             yield match.start(), match.end(), decoded
 
 
-def _blocks(text: str) -> Iterator[tuple[int, int, str]]:
-    for match in _BASE64.finditer(text):
-        yield from _base64(match)
-    for match in _BASE32.finditer(text):
-        yield from _base32(match)
-    for match in _HEX.finditer(text):
-        yield from _hex(match)
-    for match in _BINARY.finditer(text):
-        yield from _binary(match)
-    for match in _CODES.finditer(text):
-        yield from _codes(match)
+_BLOCKS = (
+    (_BASE64, _base64),
+    (_BASE32, _base32),
+    (_HEX, _hex),
+    (_BINARY, _binary),
+    (_CODES, _codes),
+)
+
+
+def _readings(text: str) -> Iterator[Iterator[tuple[int, int, str]]]:
+    """Changes by each way of reading: one text may be read in several."""
+    yield _changes(text)
+    for pattern, read in _BLOCKS:
+        yield (change for match in pattern.finditer(text) for change in read(match))
 
 
 def layers(view: View) -> Iterator[View]:
@@ -155,17 +158,22 @@ def layers(view: View) -> Iterator[View]:
         OverflowError: More would come out than ``GROWTH`` characters, or more layers than ``DEPTH``.
     """
     level = [view]
+    seen = {view.text}
+    size = 0
     for depth in range(DEPTH + 1):
         deeper: list[View] = []
         for each in level:
-            for changes in (_changes(each.text), _blocks(each.text)):
+            for changes in _readings(each.text):
                 under = substitute(each, changes)
-                if under is not None and under.text != each.text:
-                    if depth == DEPTH:
-                        raise OverflowError("more encodings lie in each other than are read")
-                    if len(under.text) > GROWTH:
-                        raise OverflowError("a decoded text is too long")
-                    deeper.append(under)
+                if under is None or under.text in seen:
+                    continue
+                seen.add(under.text)
+                size += len(under.text)
+                if depth == DEPTH:
+                    raise OverflowError("more encodings lie in each other than are read")
+                if size > GROWTH + 8 * len(view.text):
+                    raise OverflowError("what lies under the encodings is too long")
+                deeper.append(under)
         yield from deeper
         level = deeper
         if not level:

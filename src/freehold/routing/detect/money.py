@@ -55,6 +55,8 @@ def find_ibans(text: str) -> Iterator[Hit]:
         if len(compact) < length:
             continue
         candidates = {compact, compact[:4] + compact[4:].translate(_DIGITS)}
+        if sum(map(str.isdigit, compact)) * 2 < length:
+            continue  # words in a row: no country's accounts are letters for the most part
         if any(mod_97_10(number[4:] + number[:4]) for number in candidates):
             yield Hit(match.start(1), at, "bank-account", "iban", 0.95)
             place = at

@@ -162,8 +162,8 @@ ORDINARY = {
     *forms(
         "gross klein lang kurz schwarz weiss weiß braun grün roth blau jung alt neu stark sommer winter herbst mai april juni juli"
         " august sonntag freitag berg bach wald feld stein baum blume könig kaiser graf fürst engel teufel mann frau kind koch"
-        " müller bauer schmied jäger fischer weber schneider richter vogt maurer zimmermann becker bäcker kaufmann wirt"
-        " white black brown green gray grey young long short king queen baker cook smith miller taylor carter mason page bell"
+        " bauer richter wirt"
+        " white black brown green gray grey young long short king queen page bell"
         " wood hill rose may june hall price rice bush stone west north hope grace mark will bill frank petit grand blanc"
         " noir roi bon long martin fort rossi bianchi neri conti costa blanco rojo moreno reyes cruz campos luna sol")
 }  # fmt: skip
@@ -236,9 +236,11 @@ def _parsed(text: str) -> _Name | None:
         if first.strip() and not LEGAL_FORMS & set(forms(first)):
             text = f"{first} {last}"
     found = forms(text)
-    marked = LEGAL_FORMS & set(found[1:])
-    strong = marked - {"a", "s", "k", "o", "z", "as", "se", "sa", "co", "sp", "ab", "cv"}
-    company = bool(strong) or (bool(marked) and len(found) > 2)
+    marked = {word for word in found[1:] if word in LEGAL_FORMS and len(word) > 1}
+    # Short ones are words and parts of names as well: they count at the end alone.
+    company = bool(marked - {"as", "se", "sa", "co", "sp", "ab", "cv"}) or (
+        bool(found) and found[-1] in marked
+    )
     if company:
         parts = tuple(word for word in found if word not in LEGAL_FORMS) or tuple(found)
         return _Name((), (), parts, True)
@@ -252,7 +254,12 @@ def _parsed(text: str) -> _Name | None:
     at = next(
         (place for place, group in enumerate(groups) if place and group[0] in PARTICLES), len(groups) - 1
     )
-    family = tuple(word for group in groups[at:] for word in group if word not in PARTICLES)
+    family = tuple(
+        word
+        for group in groups[at:]
+        for word in group
+        if word not in PARTICLES and (len(word) > 1 or len(group) == 1)
+    )
     given = tuple(word for group in groups[:at] for word in group if word not in PARTICLES)
     return _Name(family or parts[-1:], given, parts, False)
 
@@ -299,7 +306,9 @@ class Names:
                     if len(family) > 3:
                         self._glued |= {name.given[0][0] + family, family + name.given[0][0]}
                 self._glued = {_single(glued) for glued in self._glued}
-        self._longest = max(map(len, self._glued), default=0)
+        self._glued_by_stem: dict[str, list[str]] = {}
+        for glued in sorted(self._glued):
+            self._glued_by_stem.setdefault(glued[:3], []).append(glued)
 
     def __bool__(self) -> bool:
         return bool(self._by_stem)
@@ -324,7 +333,14 @@ class Names:
                     yield hit
 
     def _is_glued(self, word: str) -> bool:
-        return word in self._glued or any(word[:-cut] in self._glued for cut in (1, 2) if len(word) > cut + 4)
+        if word in self._glued:
+            return True
+        # With an ending, or a legal form.
+        return any(
+            word.startswith(glued)
+            and (word[len(glued) :] in _INFLECTIONS or word[len(glued) :] in LEGAL_FORMS)
+            for glued in self._glued_by_stem.get(word[:3], ())
+        )
 
     def _company(self, name: _Name, words: Sequence[Word], at: int, cased: str, capitals: bool) -> Hit | None:
         if not _fits(words[at].form, name.parts[0]):
@@ -360,12 +376,13 @@ class Names:
             for given in name.given:
                 # An initial stands right beside the family name.
                 if _fits(other.form, given) or (
-                    other.form == given[:1] and abs(place - at) <= max(1, len(name.given))
+                    other.form == given[:1] and abs(place - at) <= max(2, len(name.given))
                 ):
                     start, end = min(word.start, other.start), max(word.end, other.end)
                     return Hit(start, end, "name", "names-list", 0.95)
-        if at and words[at - 1].form in TITLES:
-            return Hit(words[at - 1].start, word.end, "name", "names-list", 0.9)
+        before = at - 2 if at > 1 and len(words[at - 1].form) == 1 else at - 1
+        if at and words[before].form in TITLES:
+            return Hit(words[before].start, word.end, "name", "names-list", 0.9)
         following = [other.form for other in words[at : at + len(name.family)]]
         whole = len(following) == len(name.family) and all(map(_fits, following, name.family))
         upper = cased[word.start].isupper()
@@ -379,7 +396,7 @@ class Names:
 def _inside(cased: str, start: int) -> bool:
     """Whether a word stands inside a sentence."""
     before = cased[max(0, start - 12) : start].rstrip(" \t\"'(")
-    return bool(before) and not re.search(r"[.!?:\n*#>-]$", before)
+    return bool(before) and not re.search(r"[.!?\n*#>-]$", before)
 
 
 def _single(word: str) -> str:

@@ -20,6 +20,9 @@ NEAR = 70
 TOGETHER = 300
 """Characters within which three hints of a category count as one that is sure."""
 
+LONGEST = 60
+"""Letters of a word whose beginnings and ends are compared."""
+
 _KINDS = {"sure", "hint"}
 
 
@@ -103,7 +106,7 @@ class Terms:
         if known is None:
             table = _table()
             found = list(table.exact.get(word, ()))
-            for length in range(2, len(word) + 1):
+            for length in range(2, min(len(word), LONGEST) + 1):
                 found += table.beginnings.get(word[:length], ())
                 found += table.ends.get(word[-length:], ())
             if any(term.category == "never" for term in found):

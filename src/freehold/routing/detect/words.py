@@ -23,7 +23,9 @@ class Word(NamedTuple):
 
 @lru_cache(maxsize=65536)
 def form(word: str) -> str:
-    """A folded, lower-case word as it is compared: ae, oe and ue as a, o and u, double letters as one."""
+    """A folded, lower-case word as it is compared: ae, oe and ue as a, o and u, double letters as one; short words as they are."""
+    if len(word) < 4:
+        return word
     return _DOUBLE.sub(r"\1", _DIGRAPH.sub(r"\1", word))
 
 

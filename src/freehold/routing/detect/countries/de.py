@@ -11,10 +11,10 @@ from ..numbers import Number
 
 
 def steuer_id(number: str) -> bool:
-    """Identifikationsnummer, § 139b AO: MOD 11,10; of the first ten digits one stands twice or three times
+    """Identifikationsnummer, § 139b AO: MOD 11,10; of the first ten digits one stands twice or three times, no other more than once
     (Bundeszentralamt für Steuern, "Prüfziffernberechnung")."""
     counts = sorted(Counter(number[:10]).values())
-    return number[0] != "0" and counts[-1] in (2, 3) and counts[-2] <= 2 and mod_11_10(number)
+    return number[0] != "0" and counts[-1] in (2, 3) and counts[-2] == 1 and mod_11_10(number)
 
 
 def rvnr(number: str) -> bool:

@@ -24,7 +24,8 @@ _SHAPE = re.compile(r"[a-z]{6}[0-9l-npqrstuv]{2}[abcdehlmprst][0-9l-npqrstuv]{2}
 def codice_fiscale(number: str) -> bool:
     """Codice fiscale, D.M. 23 dicembre 1976: values of odd and even places, mod 26; letters L to V may stand for
     digits (omocodia)."""
-    if not _SHAPE.fullmatch(number):
+    # Words in a row have the shape as well, with letters for all digits.
+    if not _SHAPE.fullmatch(number) or sum(map(str.isdigit, number)) < 3:
         return False
     total = 0
     for place, char in enumerate(number[:15]):
@@ -39,7 +40,7 @@ NUMBERS = (
         "AAAAAAXXAXXAXXXA",
         codice_fiscale,
         r"codice fiscale|\bc\.?f\b|fiscale|tax",
-        sure=True,
+        written=r"[a-z]{3} ?[a-z]{3} ?[0-9a-z]{2}[a-z][0-9a-z]{2} ?[a-z][0-9a-z]{3}[a-z]",
     ),
     Number(
         "it-partita-iva",

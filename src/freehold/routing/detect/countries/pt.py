@@ -11,9 +11,7 @@ from ..numbers import Number
 
 def nif(number: str) -> bool:
     """NIF, Decreto-Lei 14/2013: weights 9 to 2, mod 11."""
-    return number[0] in "1235689" and (11 - weighted(number[:8], range(9, 1, -1)) % 11) % 11 % 10 == int(
-        number[8]
-    )
+    return number[0] != "0" and (11 - weighted(number[:8], range(9, 1, -1)) % 11) % 11 % 10 == int(number[8])
 
 
 def niss(number: str) -> bool:

@@ -31,7 +31,6 @@ NUMBERS = (
         personnummer,
         LABELS,
         written=r"\d{8}[\-+ ]\d{4}",
-        sure=True,
     ),
 )
 """Kinds of numbers of Sweden."""

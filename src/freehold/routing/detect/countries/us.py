@@ -41,7 +41,8 @@ NUMBERS = (
         "tax-id",
         "9" * 9,
         lambda number: number[:2] != "00",
-        r"\bein\b|employer id|federal tax",
+        r"\bein\W{1,3}\d|\bein (?:no|number)|employer id|federal tax",
+        written=r"\d\d-\d{7}",
         label_needed=True,
     ),
 )
