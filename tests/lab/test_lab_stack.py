@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,20 @@ def test_a_person_chats_in_a_browser(freehold: Freehold, stack: Path, tmp_path: 
     )
     assert done.returncode == 0, done.stdout[-4000:]
     assert picture.stat().st_size > 10_000
+
+
+def test_an_auditor_gets_a_signed_folder_with_what_the_hosts_say(freehold: Freehold, stack: Path) -> None:
+    written = freehold.json("evidence", CLIENT)
+    unread = [gap["missing"] for gap in written["missing"] if "could not be read" in gap["missing"]]
+    assert not unread
+    sections = json.loads((Path(written["folder"]) / "evidence.json").read_text())["sections"]
+    assert {host["state"] for host in sections["systems"]["data"]["hosts"]} == {"running"}
+    assert sections["incidents"]["data"]["drift"] == []
+    assert sections["proofs"]["data"]["failed"] == 0
+    record = sections["retention"]["data"]["whole"]
+    assert record["calls"] > 0
+    assert record["complete"], record
+    freehold("evidence", "verify", written["folder"], "--key", str(stack.parent / "signing-key.pem"))
 
 
 def test_plain_ansible_agrees_that_nothing_is_to_do(freehold: Freehold, stack: Path) -> None:
