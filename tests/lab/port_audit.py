@@ -28,7 +28,23 @@ KNOCK = Path(__file__).with_name("port_audit_knock.py")
 EXPORTER = {"tries": ["GET /", "GET /metrics", "GET /debug/pprof/"]}
 """The node exporter of each host: its figures want a password."""
 _REFUSED = frozenset({401, 403, 404, 405})
-_NMAP = ("nmap", "-sS", "-p-", "-PE", "--disable-arp-ping", "-n", "--min-rate", "15000", "--max-retries", "2")
+_NMAP = (
+    "nmap",
+    "-sS",
+    "-p-",
+    "-PE",
+    "--disable-arp-ping",
+    "-n",
+    "-T4",
+    "--min-rate",
+    "50000",
+    "--max-retries",
+    "1",
+    "--max-rtt-timeout",
+    "300ms",
+    "--min-hostgroup",
+    "64",
+)
 
 
 def allowed(host: Host, address: IPv4Address) -> frozenset[int]:
@@ -170,7 +186,7 @@ def _judged(entry: Mapping[str, Any], place: str) -> Knocked:
     elif status and 300 <= status < 400:
         verdict = "redirect"
     else:
-        verdict = "open" if entry["why"] and status == 200 else "WRONG"
+        verdict = "open" if entry["why"] and status in (200, 400) else "WRONG"
     return Knocked(
         service=entry["service"],
         port=entry["port_name"],

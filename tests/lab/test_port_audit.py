@@ -31,7 +31,12 @@ REPORT = Path(os.environ.get("FREEHOLD_PORT_AUDIT", "/tmp/freehold-port-audit"))
 
 def _stack(freehold: Freehold) -> Path:
     """A small stack in the lab's network, whose users and administrators are one machine each."""
-    services = {name: {"device": "cpu", "kv_cache_mib": 256} if name == "vllm" else None for name in SERVICES}
+    own = {
+        "vllm": {"device": "cpu", "kv_cache_mib": 256},
+        # A stand-in of the Hugging Face hub, which has the tiny language model.
+        "weights": {"hub": "http://10.86.0.1:8080/hub"},
+    }
+    services = {name: own.get(name) for name in (*SERVICES, "weights")}
     path = freehold.write(
         CLIENT, HOSTS[0], 5400, services=services, models={"tiny": {"context": 2048, "users": 2}}
     )
