@@ -267,6 +267,34 @@ def test_requests_are_traced_with_who_asked(
     assert found["data"]
 
 
+def test_the_shipper_has_brought_what_was_asked(host: Machine, service: ServicePlacement) -> None:
+    unit = host.service("litellm-shipper.service")
+    assert unit.is_running
+    assert unit.is_enabled
+    assert host.check_output("systemctl show -P User litellm-shipper.service") == "litellm"
+    result = host.run("systemd-analyze security --no-pager --threshold=20 litellm-shipper.service")
+    assert result.rc == 0, result.stdout
+    if not service.variables["litellm_langfuse_url"]:
+        return  # nothing is recorded
+    for path in ("/var/lib/litellm/spool/open", "/var/lib/litellm/spool/done", "/var/lib/litellm/ledger"):
+        folder = host.file(path)
+        assert (folder.user, folder.mode) == ("litellm", 0o700)
+    assert host.run("grep -q . /var/lib/litellm/ledger/*").rc == 0
+    assert host.check_output("ls -A /var/lib/litellm/spool/aside") == ""
+
+
+def test_the_figures_of_the_shipper_are_for_prometheus_alone(
+    router: Router, secret: Callable[[str], str], keys: dict[str, str]
+) -> None:
+    shipper = Router(router.name, router.address, 4001)
+    refused = shipper.ask(*(Question("/metrics", key=key) for key in ["", "sk-wrong", *keys.values()]))
+    status, text = shipper.ask(Question("/metrics", key=secret("litellm.key_metrics")))[0]
+
+    assert {answer[0] for answer in refused} == {401}
+    assert status == 200
+    assert "freehold_audit_missing 0" in text
+
+
 def test_embeds(router: Router, keys: dict[str, str], models: dict[str, str], here: set[str]) -> None:
     key = next(iter(keys.values()), "")
     names = [name for name in sorted(here) if models[name] == "embedding"]
