@@ -61,9 +61,8 @@ class Cloud:
         return [one["body"] for one in self._get(number)["requests"]]
 
     def _get(self, number: int) -> Any:
-        with urllib.request.urlopen(
-            f"{self.address}?from={number}", context=self.context, timeout=60
-        ) as answer:
+        address = f"{self.address}?from={number}"
+        with urllib.request.urlopen(address, context=self.context, timeout=60) as answer:  # noqa: S310 - https
             return json.load(answer)
 
 
@@ -122,6 +121,11 @@ class Asker:
         )
         return [json.loads(line) for line in done.stdout.splitlines()]
 
+    @staticmethod
+    def on(ssh: Sequence[str], command: str) -> None:
+        """Run a command on a host."""
+        subprocess.run([*ssh, command], capture_output=True, text=True, check=True)
+
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
@@ -152,9 +156,10 @@ def leaks(asker: Asker, cloud: Cloud, made: Sequence[Conversation]) -> dict[str,
     """What of some conversations reached the cloud."""
     before = cloud.count()
     start = time.monotonic()
-    calls = [
-        [asker.call(str(uuid.uuid4()), messages, asker.model) for messages in turns(one)] for one in made
-    ]
+    calls = []
+    for one in made:
+        session = str(uuid.uuid4())
+        calls.append([asker.call(session, messages, asker.model) for messages in turns(one)])
     told = asker.send(calls)
     arrived = cloud.since(before)
     total, leaked, wrongly, statuses = Counter[str](), Counter[str](), 0, Counter[int]()

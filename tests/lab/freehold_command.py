@@ -42,9 +42,12 @@ class Freehold:
     def command(self) -> list[str]:
         return [str(self.program)]
 
-    def __call__(self, *words: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, *words: str, code: int | None = 0, stdin: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [*self.command, *words],
+            input=stdin.read_text(encoding="utf-8") if stdin else None,
             env=self.env(),
             cwd=self.directory,
             capture_output=True,

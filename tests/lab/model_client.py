@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,11 @@ from .freehold_command import LAB_STACK, Freehold
 
 @contextmanager
 def model_client(
-    freehold: Freehold, name: str, files: Mapping[str, str] | None = None, **stack: Any
+    freehold: Freehold,
+    name: str,
+    files: Mapping[str, str] | None = None,
+    before: Callable[[Freehold, Path], None] | None = None,
+    **stack: Any,
 ) -> Iterator[Path]:
     """Bring the client up, and down again afterwards; the path of its stack file.
 
@@ -22,6 +26,7 @@ def model_client(
         freehold: The command.
         name: Name of the client.
         files: More files of its folder by name, such as ``models.yml``.
+        before: Called before it comes up.
         stack: Keys of its stack.
     """
     lab = yaml.safe_load(LAB_STACK.read_text(encoding="utf-8"))
@@ -33,6 +38,8 @@ def model_client(
         (path.parent / file).write_text(text, encoding="utf-8")
     freehold("lab", "versions", str(path.parent))
     freehold("prepare", name)
+    if before:
+        before(freehold, path)
     freehold("up", name, "--no-proof")
     try:
         yield path
