@@ -135,9 +135,9 @@ def _secret(client: Client, lookup: str) -> str:
     return client.secrets.get(next(iter(names))) if names else lookup
 
 
-def turns(conversation: Conversation) -> list[list[Mapping[str, str]]]:
+def turns(conversation: Conversation) -> list[list[dict[str, str]]]:
     """The message lists that an application sends: one for each turn of the person."""
-    messages = [dict(message) for message in conversation.messages]
+    messages: list[dict[str, str]] = [dict(message) for message in conversation.messages]
     for message in messages:
         if message["role"] == "tool":
             message["tool_call_id"] = "call_1"
@@ -262,7 +262,7 @@ def main() -> int:
         "overhead": overhead(asker, given.calls) if given.calls else None,
     }
     print(json.dumps(found, indent=2, ensure_ascii=False))
-    bad = found["leaks"]["leaked"] + found["leaks"]["canaries_at_the_cloud"]  # type: ignore[index]
+    bad = found["leaks"]["leaked"] + found["leaks"]["canaries_at_the_cloud"]
     return 1 if bad else 0
 
 

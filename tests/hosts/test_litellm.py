@@ -175,7 +175,7 @@ def test_asks_nobody_that_is_not_in_the_list(
 ) -> None:
     hello = [{"role": "user", "content": "Hello"}]
     key = next(iter(keys.values()), "")
-    asked = [
+    asked: list[dict[str, Any]] = [
         {"model": name, "messages": hello} for name in ("openai/gpt-4o", "anthropic/claude", "*", "gpt-4o")
     ]
     elsewhere = {"api_base": "http://192.0.2.1/v1", "api_key": "sk-elsewhere"}
