@@ -38,7 +38,12 @@ def _stack(freehold: Freehold) -> Path:
     }
     services = {name: own.get(name) for name in (*SERVICES, "weights")}
     path = freehold.write(
-        CLIENT, HOSTS[0], 5400, services=services, models={"tiny": {"context": 2048, "users": 2}}
+        CLIENT,
+        HOSTS[0],
+        5400,
+        services=services,
+        models={"tiny": {"context": 2048, "users": 2}},
+        egress={"closed": True},
     )
     stack = yaml.safe_load(path.read_text(encoding="utf-8"))
     for name, address in zip((*SERVICES, *COME_ALONG), HOSTS, strict=True):
