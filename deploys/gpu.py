@@ -12,7 +12,8 @@ from pathlib import Path
 from pyinfra import host
 
 from freehold.catalog import versions
-from freehold.nvidia import ARTIFACT, CLAIMS, Claim
+from freehold.catalog.drivers import ARTIFACT
+from freehold.nvidia import CLAIMS, Claim
 from freehold.pyinfra import driver
 from freehold.pyinfra.system import File, handlers, tree, units
 from freehold.render import render

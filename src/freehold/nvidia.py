@@ -16,8 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from freehold.catalog import drivers
 
-ARTIFACT = "nvidia-driver"
-"""Name of the driver in ``versions.yml``: the same file serves nodes and containers."""
 CACHE = "/var/cache/freehold/nvidia"
 """Directory of a node with the installers of the driver that is installed and of the one before, each beside a ``.json``
 that says where it came from."""

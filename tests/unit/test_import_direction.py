@@ -25,7 +25,7 @@ ALLOWED = {
     "gpus": {"errors", "schema", "catalog", "layout"},
     "proxmox": {"errors"},
     "nvidia": {"catalog"},
-    "mirror": {"errors", "resources", "catalog", "schema", "layout", "nvidia"},
+    "mirror": {"errors", "resources", "catalog", "schema", "layout"},
     "upstream": {"errors", "resources", "catalog", "mirror"},
 }
 """Rooms with a list of their own: what else of ours they may import."""

@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict
 
 from freehold.catalog import data
 
+ARTIFACT = "nvidia-driver"
+"""Name of the driver in ``versions.yml``: the same file serves nodes and containers."""
+
 _DATA = Path(__file__).parent / "drivers.yml"
 
 

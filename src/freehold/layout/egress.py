@@ -11,7 +11,7 @@ from ipaddress import AddressValueError, IPv4Address
 from typing import Any
 from urllib.parse import urlsplit
 
-from freehold import nvidia
+from freehold.catalog import drivers
 from freehold.catalog.services import argument_specs
 from freehold.catalog.versions import Artifact
 from freehold.layout import sso
@@ -87,7 +87,7 @@ def _clients(
 
 
 def _installed(seat: Seat, lock: Mapping[str, Artifact], nvidia_hosts: Set[str]) -> list[Artifact]:
-    names = [*seat.meta.artifacts, *([nvidia.ARTIFACT] if seat.name in nvidia_hosts else [])]
+    names = [*seat.meta.artifacts, *([drivers.ARTIFACT] if seat.name in nvidia_hosts else [])]
     return [lock[name] for name in names if name in lock]
 
 

@@ -15,11 +15,11 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from freehold import resources
 from freehold.catalog import services as catalog_of
+from freehold.catalog.drivers import ARTIFACT
 from freehold.catalog.versions import Artifact
 from freehold.errors import FreeholdError
 from freehold.layout.types import Layout, ServicePlacement
 from freehold.mirror.apt import TEMPLATE
-from freehold.nvidia import ARTIFACT
 
 WEIGHTS = "weights"
 """The role that keeps weights of language models."""

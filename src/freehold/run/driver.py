@@ -15,10 +15,11 @@ from typing import Any
 
 from freehold import ssh
 from freehold.catalog import versions
+from freehold.catalog.drivers import ARTIFACT
 from freehold.errors import FreeholdError
 from freehold.events import Stage
 from freehold.layout.types import Host, NodeAccess
-from freehold.nvidia import ARTIFACT, MARKER, PROBE, NodeDriver, Release, troubles
+from freehold.nvidia import MARKER, PROBE, NodeDriver, Release, troubles
 from freehold.run.context import Client
 from freehold.run.finding import Finding
 from freehold.run.stages import Run

@@ -11,9 +11,10 @@ import pytest
 import yaml
 
 from freehold.catalog import versions
+from freehold.catalog.drivers import ARTIFACT
 from freehold.errors import BadInputError, ExitCode
 from freehold.events import Event
-from freehold.nvidia import ARTIFACT, Claim, Guest, NodeDriver, Release
+from freehold.nvidia import Claim, Guest, NodeDriver, Release
 from freehold.run import driver, driver_upgrade, up
 from freehold.run.context import Client
 from freehold.run.finding import Finding
