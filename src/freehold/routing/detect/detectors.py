@@ -33,7 +33,7 @@ _ROT13 = str.maketrans(
     "nopqrstuvwxyzabcdefghijklmNOPQRSTUVWXYZABCDEFGHIJKLM",
 )
 _CLUSTER = re.compile(r"[A-Za-z]{0,4}[0-9][0-9A-Za-z \t.,\-/_|:;*+()\[\]]{0,80}")
-_LETTERS_AT_END = re.compile(r"(?<![A-Za-z])([A-Za-z]{2}[0-9]?)\s*$")
+_LETTERS_AT_END = re.compile(r"(?<![A-Za-z])([A-Za-z]{1,2}[0-9]?)\s*$")
 
 
 class NotJudgedError(ValueError):

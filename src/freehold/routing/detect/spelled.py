@@ -89,7 +89,7 @@ _LETTERS = [
     "zeppelin",
 ]
 
-_SPACED = re.compile(r"(?<![^\W_])[a-z](?:[ .\-_*/|,+~]{1,2}[a-z]){3,}(?![^\W_])")
+_SPACED = re.compile(r"(?<![^\W_])[a-z](?:[ .\-_*/|,+~]{1,3}(?:ss|[a-z])){3,}(?![^\W_])")
 _HYPHENATED = re.compile(r"(?<=[a-z])-[ \t]*\r?\n[ \t]*(?=[a-z])")
 _INSIDE = re.compile(r"(?<=[a-z])[*_.~^|](?=[a-z])")
 

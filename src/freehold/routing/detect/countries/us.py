@@ -36,14 +36,5 @@ NUMBERS = (
         written=r"9\d\d-\d\d-\d{4}",
         label_needed=True,
     ),
-    Number(
-        "us-ein",
-        "tax-id",
-        "9" * 9,
-        lambda number: number[:2] != "00",
-        r"\bein\W{1,3}\d|\bein (?:no|number)|employer id|federal tax",
-        written=r"\d\d-\d{7}",
-        label_needed=True,
-    ),
 )
 """Kinds of numbers of the United States."""
