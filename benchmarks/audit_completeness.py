@@ -69,7 +69,8 @@ async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
         while True:
             asked = (await reader.readuntil(b"\r\n\r\n")).lower()
-            await reader.readexactly(int(asked.split(b"content-length:")[1].split(b"\r\n")[0]))
+            # LiteLLM asks for the list of language models, too, without a body.
+            await reader.readexactly(int(asked.partition(b"content-length:")[2].split(b"\r\n")[0] or 0))
             writer.write(head + body)
             await writer.drain()
     writer.close()
