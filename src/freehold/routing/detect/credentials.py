@@ -27,10 +27,12 @@ _WORDS = (
     r"|api[\-_ ]?(?:key|schlussel|secret|token)\w*|secret[\-_ ]?(?:key|access[\-_ ]?key)?|client[\-_ ]?secret|access[\-_ ]?(?:key|token)|auth[\-_ ]?token|private[\-_ ]?key|bearer"
     r"|(?<![a-z])(?:pin|tan|puk|otp|cvv|cvc)(?:[\-_ ]?(?:code|nummer|number|nr))?(?![a-z])"
 )
+_VALUE = r"(?P<quote>[\"'`]?)(?P<value>[^\s\"'`<>,;]{4,200})"
 _ANNOUNCED = re.compile(
-    rf"(?:{_WORDS})(?:\s(?:von|fur|for|of|pour|de|du|voor|per|do|zum|zur|to|my|mein|meine|der|des|the|is|ist)\s[^\n:=]{{1,40}}?)?"
-    r"[\"'`*)]{0,3}\s{0,3}(?P<sign>:=|[:=]|=>|\blautet\b|\bist\b|\bis\b|\best\b|\bes\b|\be\b|\bto\b|->|\s)\s{0,3}(?:[:=]\s{0,2})?(?P<quote>[\"'`]?)(?P<value>[^\s\"'`<>,;]{4,200})"
+    rf"(?:{_WORDS})(?:[ \t](?:von|fur|for|of|pour|de|du|voor|per|do|zum|zur|to|my|mein|meine|der|des|the)[ \t][^\n:=]{{1,40}}?)?"
+    rf"[\"'`*)]{{0,3}}[ \t]{{0,3}}(?P<sign>:=|[:=]>?|=>|->|\b(?:lautet|ist|is|est|es|e|to)\b(?:[ \t]?[:=])?)\s{{0,3}}{_VALUE}"
 )
+_FOLLOWED = re.compile(rf"(?:{_WORDS})[ \t](?P<sign>){_VALUE}")
 _PLACEHOLDER = re.compile(
     r"(?:[x*.#_\-]+|\$\{?.*|\{.*|%.*|<.*|\[.*|none|null|true|false|str|string|int|bool|optional.*|required.*|secretstr.*|your.*|dein.*|ihr.*|os\..*|env.*|process\..*|self\..*|settings\..*|config\..*|getpass.*|get_.*|input.*"
     r"|changeme|example.*|placeholder|redacted|hidden|todo|.*\(.*|.*\)|https?:.*|/.*)"
@@ -43,7 +45,7 @@ def _secretive(value: str, quoted: bool, sign: str) -> bool:
     if len(value) < 4 or _PLACEHOLDER.fullmatch(value.lower()):
         return False
     kinds = sum(bool(re.search(pattern, value)) for pattern in ("[a-z]", "[A-Z]", "[0-9]", r"[^A-Za-z0-9]"))
-    if sign in {":", "=", ":=", "=>", "->"}:
+    if sign in {":", "=", ">"}:
         digits = bool(re.search("[0-9]", value))
         return (
             quoted
@@ -65,7 +67,8 @@ def find_credentials(cased: str) -> Iterator[Hit]:
         for match in _IN_ADDRESS.finditer(cased):
             if not _PLACEHOLDER.fullmatch(match[1].lower()):
                 yield Hit(match.start(1), match.end(1), "credential", "password-in-address", 0.9)
-    for match in _ANNOUNCED.finditer(cased.lower()):
+    text = cased.lower()
+    for match in (*_ANNOUNCED.finditer(text), *_FOLLOWED.finditer(text)):
         value = cased[match.start("value") : match.end("value")]
-        if _secretive(value, bool(match["quote"]), match["sign"].strip()):
+        if _secretive(value, bool(match["quote"]), match["sign"].rstrip()[-1:]):
             yield Hit(match.start("value"), match.end("value"), "credential", "announced", 0.8)

@@ -33,7 +33,7 @@ _ROT13 = str.maketrans(
     "nopqrstuvwxyzabcdefghijklmNOPQRSTUVWXYZABCDEFGHIJKLM",
 )
 _CLUSTER = re.compile(r"[A-Za-z]{0,4}[0-9][0-9A-Za-z \t.,\-/_|:;*+()\[\]]{0,80}")
-_LETTERS_AT_END = re.compile(r"(?<![A-Za-z])([A-Za-z]{1,2}[0-9]?)\s*$")
+_LETTERS_AT_END = re.compile(r"(?<![A-Za-z])([A-Za-z]{1,6}[0-9]?)\s*$")
 
 
 class NotJudgedError(ValueError):
@@ -264,8 +264,10 @@ def _chains(texts: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _clusters(text: str) -> list[str]:
-    """Stretches of digits in a text, and the two letters at its end with which a number may begin."""
-    found = [match.group().strip() for match in _CLUSTER.finditer(text)]
-    if end := _LETTERS_AT_END.search(text):
+    """Stretches of digits in a text, and the letters at its end with which a number may begin."""
+    matches = list(_CLUSTER.finditer(text))
+    found = [match.group().strip() for match in matches]
+    end = _LETTERS_AT_END.search(text)
+    if end and (not matches or end.start() >= matches[-1].end()):
         found.append(end[1])
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import html
 import re
 import zlib
@@ -38,10 +39,8 @@ def _readable(data: bytes) -> str | None:
     if len(data) < 4:
         return None
     if data[:2] == b"\x1f\x8b" or data[:1] == b"\x78":
-        try:
+        with contextlib.suppress(zlib.error):  # a text may begin with the same byte
             data = zlib.decompressobj(wbits=47).decompress(data, GROWTH)
-        except zlib.error:
-            return None
     if data.count(0) * 3 >= len(data):
         for encoding in ("utf-16-le", "utf-16-be"):
             text = data.decode(encoding, "replace")

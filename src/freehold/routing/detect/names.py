@@ -299,7 +299,7 @@ class Names:
             }:
                 self._by_stem.setdefault(anchor[:3], []).append(name)
             if len(name.parts) > 1:
-                self._glued |= {"".join(name.parts), "".join(name.parts[::-1])}
+                self._glued |= {"".join(name.parts), "".join(name.parts[::-1]), "".join(forms(text))}
                 if name.given:
                     family = "".join(name.family)
                     self._glued |= {name.given[0] + family, family + name.given[0]}

@@ -17,5 +17,5 @@ def cnp(number: str) -> bool:
     )
 
 
-NUMBERS = (Number("ro-cnp", "national-id", "9" * 13, cnp, r"\bcnp\b|cod numeric|identi|national", sure=True),)
+NUMBERS = (Number("ro-cnp", "national-id", "9" * 13, cnp, r"\bcnp\b|cod numeric|identi|national"),)
 """Kinds of numbers of Romania."""
