@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from freehold.ansible.digest import imported
+from freehold.ansible.digest import imported, packages
 from freehold.layout.compute import load_layout
 from freehold.schema.load import load_stack
 
@@ -86,6 +86,8 @@ class Scenario:
         for role in (self.role, *imported(ROOT / "roles" / self.role)):
             yield from _below(ROOT / "roles" / role)
             yield from _below(ROOT / "templates" / role)
+            for name in packages(ROOT / "roles" / role):
+                yield from _below(ROOT / "src/freehold" / name)
             yield from (ROOT / "tests/hosts").glob(f"test_{role.replace('-', '_')}.py")
 
 
