@@ -12,8 +12,8 @@ from benchmarks.leaks.clean import FILLER, QUESTIONS, REPLIES
 from benchmarks.leaks.values import SOURCES, Value
 
 SEED = 20260301
-HELD_OUT_SEED = 77
-"""Conversations of this seed were not looked at while the detectors were written."""
+HELD_OUT_SEED = 4242
+"""Conversations of this seed were not looked at while the detectors were written, but measured once, at the end."""
 
 Message = Mapping[str, str]
 
