@@ -286,7 +286,7 @@ async def run(python: str, calls: int, concurrency: int, folder: Path) -> dict[s
     router.process.kill()
     router.process.wait()
     deadline = time.monotonic() + 300
-    while any((folder / "var/spool" / state).glob("*.json") for state in ("open", "done", "sent")):
+    while any(list((folder / "var/spool" / state).glob("*.json")) for state in ("open", "done", "sent")):
         if time.monotonic() > deadline:
             break
         await asyncio.sleep(1)
