@@ -148,3 +148,22 @@ def test_records_are_for_their_owner_alone(spool: Any, record: Record) -> None:
     assert (spool.folder("open") / name).stat().st_mode & 0o077 == 0
     assert spool.folder("open").stat().st_mode & 0o077 == 0
     assert json.loads((spool.folder("open") / name).read_text())["input"][0]["content"] == "Hello"
+
+
+def test_space_is_measured_while_records_are_removed(
+    spool: Any, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        spool.begin(record())
+    entries = spool._entries
+
+    def removed_meanwhile(state: str) -> Any:
+        found = entries(state)
+        for entry in found[:1]:
+            spool.remove(state, entry.name)
+        return found
+
+    monkeypatch.setattr(spool, "_entries", removed_meanwhile)
+    spool._scanned = -100
+
+    assert spool.size() == 2 * 4096
