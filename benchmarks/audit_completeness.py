@@ -313,7 +313,10 @@ def _told(folder: Path, traces: Any, seen: dict[int, Any], outages: list[float],
     return {
         "answered": len(answered),
         "cut_off": sum(status == 0 for status, _ in seen.values()),
-        "refused": sum(status not in (0, 200) for status, _ in seen.values()),
+        "refused": {
+            str(code): sum(status == code for status, _ in seen.values())
+            for code in sorted({status for status, _ in seen.values()} - {0, 200})
+        },
         "ledger": len(ledger),
         "traces": len(shown),
         "traces_by_status": statuses,
