@@ -88,7 +88,19 @@ class Freehold:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(yaml.safe_dump(stack, sort_keys=False), encoding="utf-8")
         shutil.copy(LAB_STACK.with_name("models.yml"), path.parent)
+        self._forget(client)
         return path
+
+    def _forget(self, client: str) -> None:
+        """Remove what a run that was killed left of this client: its containers let in a key that is gone."""
+        if self.inventory.joinpath(client, "secrets.yml").exists():
+            return
+        guests = self.json("lab", "status")["guests"]
+        if any(guest["name"].startswith(f"{client}-") for guest in guests):
+            self("prepare", client)
+            self("down", client, "--confirm", client)
+            for name in ("secrets.yml", "known_hosts", "ca.crt"):
+                self.inventory.joinpath(client, name).unlink(missing_ok=True)
 
     def ssh(self, client: str, host: str, command: str) -> subprocess.CompletedProcess[str]:
         config = self.home / "state/freehold" / client / "ssh_config"

@@ -16,6 +16,13 @@ from freehold.events import Event, Stage, Status
 Emit = Callable[[Event], None]
 
 
+_NOT_REACHED = "See whether the container runs and has its address; then run the command again."
+_NOT_LET_IN = (
+    "The container lets in another key than that of this client's secrets.yml: it was made from another copy of the client's "
+    "folder. Bring its secrets.yml back, or remove the container with `freehold down` if nothing in it is needed."
+)
+
+
 class Reporter(BaseStateCallback):
     """Says what each operation began, did or failed at, per host, as soon as it is known."""
 
@@ -44,7 +51,7 @@ class Reporter(BaseStateCallback):
         self.emit(name(host), "Connect", Status.OK)
 
     def host_connect_error(self, state: State, host: Host, error: Exception) -> None:
-        """A host does not answer, or shows a key that is not the pinned one."""
+        """A host does not answer, shows a key that is not the pinned one, or does not let ours in."""
         self.emit(
             name(host),
             "Connect",
@@ -55,7 +62,7 @@ class Reporter(BaseStateCallback):
                 "message": f"{name(host)} cannot be reached",
                 "doing": "connecting over SSH",
                 "answer": str(error),
-                "remedy": "See whether the container runs and has its address; then run the command again.",
+                "remedy": _NOT_LET_IN if "authentication" in str(error).lower() else _NOT_REACHED,
             },
         )
 
