@@ -12,6 +12,7 @@ from freehold.catalog import gpus, licences
 from freehold.catalog.licences import Clause, Licence
 from freehold.catalog.models import LanguageModel
 from freehold.catalog.versions import Artifact
+from freehold.layout.types import Layout
 from freehold.schema.problems import KeyPath, Problem
 from freehold.schema.stack import ModelUse, Stack, Use
 
@@ -67,11 +68,21 @@ def check(
 
 
 def verdicts(
-    stack: Stack, models: Mapping[str, LanguageModel], artifacts: Mapping[str, Iterable[Artifact]]
+    stack: Stack,
+    models: Mapping[str, LanguageModel],
+    artifacts: Mapping[str, Iterable[Artifact]],
+    layout: Layout | None = None,
 ) -> Iterator[Verdict]:
-    """All that licences say against the declared use, what is forbidden and what a person has to judge."""
+    """All that licences say against the declared use, what is forbidden and what a person has to judge.
+
+    Args:
+        stack: What the client wants.
+        models: Language models by id.
+        artifacts: What is installed for each service, by its name.
+        layout: What is laid out: of language models and GPUs, those alone that its hosts use; all of the stack when left out.
+    """
     people = stack.use.users or len(stack.users)
-    for thing in _licensed(stack, models, artifacts):
+    for thing in _licensed(stack, models, artifacts, layout):
         yield from judge(thing, stack.use, people)
 
 
@@ -98,10 +109,14 @@ def judge(thing: Licensed, use: Use, people: int) -> Iterator[Verdict]:
 
 
 def _licensed(
-    stack: Stack, models: Mapping[str, LanguageModel], artifacts: Mapping[str, Iterable[Artifact]]
+    stack: Stack,
+    models: Mapping[str, LanguageModel],
+    artifacts: Mapping[str, Iterable[Artifact]],
+    layout: Layout | None,
 ) -> Iterator[Licensed]:
+    served = stack.models.keys() if layout is None else {model.id for model in layout.models}
     for name, wanted in stack.models.items():
-        if model := models.get(name):
+        if (model := models.get(name)) and name in served:
             accepted = (wanted or ModelUse()).licence_accepted
             yield Licensed(
                 ("models", name), model.title, model.licence, "Serve another language model", accepted
@@ -110,11 +125,14 @@ def _licensed(
         for licence in dict.fromkeys(artifact.licence for artifact in installed):
             yield Licensed(("services", service), service, licence, "Leave the service out")
     cards = gpus.load()
+    given = layout and {(host.node, gpu.card) for host in layout.hosts for gpu in host.gpus}
     seen: set[str] = set()
     for node, settings in stack.nodes.items():
         for number, gpu in enumerate(settings.gpus):
             card = cards.get(gpu.card or "")
             if card is None or card.vendor != "nvidia" or card.id in seen:
+                continue
+            if given is not None and (node, gpu.card) not in given:
                 continue
             seen.add(card.id)
             licence = "NVIDIA-Driver-GeForce" if "GeForce" in card.title else "NVIDIA-Driver"

@@ -154,7 +154,7 @@ def _licences(client: Client) -> Iterator[Finding]:
         for service in layout.services
     }
     yield Finding("licences", "ok", _use(stack.use))
-    for verdict in licence_gate.verdicts(stack, known, installed):
+    for verdict in licence_gate.verdicts(stack, known, installed, layout):
         if not verdict.refused:
             yield Finding(f"licence of {verdict.title}", "warning", verdict.text, verdict.remedy)
 

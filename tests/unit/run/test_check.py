@@ -99,11 +99,29 @@ def test_an_engine_without_its_gpu_is_seen_before_anything_is_made(look: Look) -
 
 def test_what_a_licence_leaves_to_a_person_is_a_warning(look: Look) -> None:
     gpus = {"pve": {"gpus": [{"pci": "0000:01:00.0", "card": "rtx-4090"}]}}
-    finding = next(finding for finding in look(nodes=gpus) if finding.about.startswith("licence of"))
+    given = {"nodes": gpus, "services": {"ollama": None}, "hosts": {"ollama": {"gpus": [0]}}}
+    finding = next(finding for finding in look(**given) if finding.about.startswith("licence of"))
     assert finding.about == "licence of the driver of NVIDIA GeForce RTX 4090"
     assert finding.status == "warning"
     assert "not licensed for datacenter deployment" in finding.detail
     assert finding.remedy.startswith("Read https://www.nvidia.com/")
+
+
+def test_of_a_few_services_the_licences_of_what_they_use_are_looked_at(open_client: Open) -> None:
+    whole = open_client(
+        nodes={"pve": {"gpus": [{"pci": "0000:01:00.0", "card": "rtx-4090"}]}},
+        services={"postgres": None, "vllm": None},
+        hosts={"vllm": {"gpus": [0]}},
+        models={"qwen3-8b": {"quantization": "awq"}},
+    )
+
+    def titles(only: str | None) -> list[str]:
+        client = Client.open(whole.directory / "stack.yml", only)
+        findings = list(check._licences(client))
+        return [finding.about for finding in findings if finding.status != "ok"]
+
+    assert titles(None) == titles("vllm") == ["licence of the driver of NVIDIA GeForce RTX 4090"]
+    assert titles("postgres") == []
 
 
 def test_licences_are_looked_at(open_client: Open, monkeypatch: pytest.MonkeyPatch) -> None:
