@@ -28,9 +28,13 @@ class MemoryBackend:
         self.nets: dict[int, dict[str, dict[str, str]]] = {}
         self._pids = iter(range(5000, 10**6))
         self._gates: dict[str, threading.Event] = {}
+        self._reached: dict[str, threading.Event] = {}
 
     def hold(self, kind: str) -> None:
-        self._gates[kind] = threading.Event()
+        self._gates[kind], self._reached[kind] = threading.Event(), threading.Event()
+
+    def until_held(self, kind: str) -> None:
+        assert self._reached[kind].wait(20), f"nobody came to {kind}"
 
     def release(self, kind: str) -> None:
         if gate := self._gates.pop(kind, None):
@@ -38,6 +42,7 @@ class MemoryBackend:
 
     def _wait(self, kind: str) -> None:
         if gate := self._gates.get(kind):
+            self._reached[kind].set()
             assert gate.wait(20), f"nobody released {kind}"
 
     def create(
