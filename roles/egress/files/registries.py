@@ -3,10 +3,10 @@
 apt is asked for its sources, and pip for its index; what pip sends downloads on to is its own knowledge.
 """
 
-import glob
 import json
 import subprocess
 import sys
+from pathlib import Path
 from urllib.parse import urlsplit
 
 
@@ -26,7 +26,7 @@ def of_debian():
 
 def of_python():
     """The index of pip's configuration, else pip's own with the place of its files."""
-    wheels = sorted(glob.glob("/usr/share/python-wheels/pip-*.whl"))
+    wheels = sorted(map(str, Path("/usr/share/python-wheels").glob("pip-*.whl")))
     sys.path.insert(0, wheels[-1])
     from pip._internal.configuration import Configuration
     from pip._internal.models.index import PyPI
@@ -36,7 +36,9 @@ def of_python():
     told = dict(settings.items())
     index = told.get("global.index-url") or told.get("install.index-url")
     own = [] if index else [PyPI.simple_url, f"https://{PyPI.file_storage_domain}/"]
-    more = " ".join(told.get(key, "") for key in ("global.extra-index-url", "install.extra-index-url")).split()
+    more = " ".join(
+        told.get(key, "") for key in ("global.extra-index-url", "install.extra-index-url")
+    ).split()
     return [*([index] if index else own), *(address for address in more if address.startswith("http"))]
 
 
