@@ -178,14 +178,15 @@ def test_any_text_is_judged_and_its_spans_lie_in_it(texts: list[str]) -> None:
     ["a", "0", "a1", "a@", "a. ", "password: ", "tel. ", "%41", "&amp;", "\\u0041", "QUJDREVG", "ausweis ", "az. 1", "ü", "a-b-", "abc/", "a at b dot ", "p<d<<", "af:", "- \n", "mit "],
 )  # fmt: skip
 def test_hostile_texts_take_no_longer_than_others(piece: str) -> None:
-    """Four times the text may take about four times as long; sixteen would be the square."""
-    took = []
-    for size in (5_000, 20_000):
+    """Four times the text may take about four times as long; sixteen would be the square. A busy machine may spoil a try."""
+
+    def seconds(size: int) -> float:
         text = (piece * size)[:size]
         start = time.process_time()
         DETECTORS.scan([text])
-        took.append(time.process_time() - start)
-    assert took[1] < 9 * took[0] + 0.1
+        return time.process_time() - start
+
+    assert any(seconds(20_000) < 9 * seconds(5_000) + 0.1 for _ in range(5))
 
 
 def test_only_the_standard_library_and_relative_imports() -> None:
