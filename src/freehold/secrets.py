@@ -251,11 +251,16 @@ class Secrets:
         self.get(name)
         self.set(name, generate(kind))
 
-    def rekey(self, new_key: str) -> None:
+    def rekey(self, new_key: str, *others: Path) -> None:
         """Encrypts the file with another key, which Freehold's own key file holds from then on, where it held the old.
+
+        Args:
+            new_key: The key.
+            others: More files that are encrypted with the client's key; those that are not there are passed over.
 
         Raises:
             BadInputError: The new key is empty.
+            SecretsKeyError: Another file does not open; nothing was changed.
         """
         if not new_key.strip():
             raise BadInputError(
@@ -265,7 +270,10 @@ class Secrets:
         new = VaultKey(new_key.strip(), old.source if old.file else "the new key", old.file)
         with self._locked():
             document = _read(self.file, old) if self.file.exists() else {}
+            texts = {file: vault.decrypt(file.read_bytes(), old, file) for file in others if file.is_file()}
             _write(self.file, document, new)
+            for file, text in texts.items():
+                vault.write_private(file, vault.encrypt(text, new))
             if new.file:
                 vault.write_private(new.file, f"{new.value}\n".encode())
         self._key, self._document = new, document

@@ -107,12 +107,13 @@ def rekey(
     key_file: Annotated[Path, typer.Option("--new-key-file", help="File whose content is the new key.")],
     debug: DebugOption = False,
 ) -> None:
-    """Encrypt the secrets with another key.
+    """Encrypt the secrets, and the list of names that never leave, with another key.
 
     Freehold's own key file holds the new key from then on; a key that you keep elsewhere is yours to replace.
 
     Example: freehold secrets rekey acme --new-key-file new.key
     """
+    from freehold.run import route_names
     from freehold.run.context import Client
     from freehold.vault import KEY_COMMAND, KEY_FILE, KEY_VALUE
 
@@ -120,7 +121,8 @@ def rekey(
         if not key_file.is_file():
             raise BadInputError(f"{key_file} does not exist", where=str(key_file))
         key = key_file.read_text(encoding="utf-8").strip()
-        Client.open(client).secrets.rekey(key)
+        opened = Client.open(client)
+        opened.secrets.rekey(key, opened.directory / route_names.FILE)
         out.print("The secrets are encrypted with the new key from now on.")
         given = next((name for name in (KEY_FILE, KEY_VALUE, KEY_COMMAND) if os.environ.get(name)), None)
         if given:

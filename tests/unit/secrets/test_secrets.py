@@ -255,6 +255,23 @@ def test_rekey_of_freeholds_own_key(client: Path, config_home: Path) -> None:
         made.rekey(" ")
 
 
+def test_rekey_of_other_files_of_the_client(client: Path) -> None:
+    made = opened(client)
+    made.set("a.b", "c")
+    key = vault.find_key("acme")
+    assert key
+    other, broken = client / "names.yml", client / "broken.yml"
+    other.write_bytes(vault.encrypt("- Ada\n", key))
+    broken.write_text("no vault")
+    with pytest.raises(SecretsKeyError):
+        made.rekey("another key", other, broken)
+    assert vault.decrypt(other.read_bytes(), key, other) == "- Ada\n"
+    made.rekey("another key", other, client / "not-there.yml")
+    new = vault.find_key("acme")
+    assert new
+    assert vault.decrypt(other.read_bytes(), new, other) == "- Ada\n"
+
+
 def test_rekey_of_a_key_of_the_users(client: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key = tmp_path / "key"
     key.write_text("old")
