@@ -6,13 +6,14 @@ from freehold.run.evidence import articles as law
 from freehold.run.evidence.blocks import Facts, Gap, Grid, Section, Text
 from freehold.run.evidence.known import Known
 
-_SIX_MONTHS = 183
-"""Days that AI Act Art. 26(6) asks of deployers of high-risk systems, at least."""
+_HIGH_RISK_MONTHS = 6
+"""Months for which AI Act Art. 26(6) has deployers of high-risk systems keep their records, at least."""
 
 
 def kept(known: Known) -> list[dict[str, str]]:
     """What is kept where, for how long."""
     rows: list[dict[str, str]] = []
+    months = f"{known.stack.audit.retention_months} months"
 
     def add(role: str, what: str, long: str, key: str) -> None:
         if known.has(role):
@@ -25,16 +26,22 @@ def kept(known: Known) -> list[dict[str, str]]:
     add(
         "langfuse",
         "questions and answers, with user and time (traces)",
-        _traces(known),
+        months,
         "audit.retention_months",
     )
     add(
         "langfuse",
         "uploads of traces as they came in",
         "30 days at most",
-        "services.langfuse.retention_days",
+        "audit.retention_months",
     )
     add("openwebui", "chats, documents and accounts", "until the person or an administrator deletes them", "")
+    add(
+        "openwebui",
+        "who uploaded, changed or removed what, and logins (no contents)",
+        days("openwebui", "audit_days"),
+        "services.openwebui.audit_days",
+    )
     add("qdrant", "vectors of documents", "as long as the documents", "")
     add("n8n", "executions of workflows", days("n8n", "executions_days"), "services.n8n.executions_days")
     add(
@@ -49,6 +56,21 @@ def kept(known: Known) -> list[dict[str, str]]:
         f"until they are there, {known.stack.audit.spool_mib} MiB at most",
         "audit.spool_mib",
     )
+    if known.has("langfuse"):
+        add(
+            "litellm",
+            "ledger of calls: number, time, application",
+            months,
+            "audit.retention_months",
+        )
+    if known.layout.routing:
+        add(
+            "valkey",
+            "which conversations stay in the building (as keyed hashes)",
+            f"{months} after the last question",
+            "audit.retention_months",
+        )
+        add("valkey", "requests and tokens of each person (under keyed hashes)", "3 days at most", "")
     add(
         "caddy",
         "who called which address (no contents)",
@@ -89,17 +111,6 @@ def kept(known: Known) -> list[dict[str, str]]:
         "services.qdrant.snapshot_keep",
     )
     return rows
-
-
-def _traces(known: Known) -> str:
-    days = known.setting("langfuse", "retention_days")
-    return (
-        f"{days} days"
-        if days
-        else "for ever"
-        if days == 0
-        else f"{known.stack.audit.retention_months} months"
-    )
 
 
 def section(known: Known) -> Section:
@@ -207,19 +218,11 @@ def _gaps(known: Known) -> list[Gap]:
                 f"`freehold audit check {known.name}` names them",
             )
         )
-    days = known.setting("langfuse", "retention_days")
-    if days == 0:
+    months = known.stack.audit.retention_months
+    if months < _HIGH_RISK_MONTHS and known.stack.governance.risk_class == "high":
         gaps.append(
             Gap(
-                "The record of requests is kept for ever.",
-                (law.PRINCIPLES,),
-                "`audit.retention_months` in the stack file",
-            )
-        )
-    elif days and days < _SIX_MONTHS and known.stack.governance.risk_class == "high":
-        gaps.append(
-            Gap(
-                f"The record of requests is kept for {days} days; a high-risk use wants six months at least.",
+                f"The record of requests is kept for {months} months; a high-risk use wants six at least.",
                 (law.DEPLOYERS,),
                 "`audit.retention_months` in the stack file",
             )
