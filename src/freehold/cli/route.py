@@ -113,13 +113,15 @@ def cases(client: ClientArgument, json: JsonOption = False, debug: DebugOption =
             raise typer.Exit(ExitCode.FAILED)
 
 
+NamesArgument = Annotated[
+    Path | None, typer.Argument(metavar="FILE", help="Names, one a line; standard input when left out.")
+]
+
+
 @names_app.command("add")
 def add(
     client: ClientArgument,
-    file: Annotated[
-        Path | None,
-        typer.Argument(metavar="FILE", help="Names, one a line; standard input when left out."),
-    ] = None,
+    file: NamesArgument = None,
     debug: DebugOption = False,
 ) -> None:
     """Add names, one a line. They are read from a file or from standard input, never from the command line.
@@ -137,10 +139,7 @@ def add(
 @names_app.command("remove")
 def remove(
     client: ClientArgument,
-    file: Annotated[
-        Path | None,
-        typer.Argument(metavar="FILE", help="Names, one a line; standard input when left out."),
-    ] = None,
+    file: NamesArgument = None,
     debug: DebugOption = False,
 ) -> None:
     """Remove names, one a line.

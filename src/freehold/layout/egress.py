@@ -16,12 +16,10 @@ from freehold.catalog.services import argument_specs
 from freehold.catalog.versions import Artifact
 from freehold.layout import sso
 from freehold.layout.placement import EGRESS, Seat
+from freehold.layout.routing import ROUTER
 from freehold.layout.types import Layout, ServicePlacement
 from freehold.routing import providers
 from freehold.schema.stack import Stack
-
-ROUTER = "litellm"
-"""The service that asks cloud providers; no other does."""
 
 PORT = 3128
 """Of the proxy on the host ``egress``."""

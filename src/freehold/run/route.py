@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 
 from freehold.errors import BadInputError
 from freehold.layout.routing import RoutingPolicy
 from freehold.run import route_names
 from freehold.run.context import Client
+from freehold.schema import own
 from freehold.schema.stack import Part
 
 CASES = "routing-cases.yml"
@@ -53,7 +53,7 @@ class Case(Part):
     expect: Literal["local", "cloud", "refused"]
     """Who must answer."""
     because: str | None = None
-    """Why: a reason (``no_user``), or a category of what was found (``iban``)."""
+    """Why: a reason (``no_user``), or a category of what was found (``bank-account``)."""
 
     @model_validator(mode="after")
     def _asks(self) -> Self:
@@ -142,16 +142,14 @@ def cases(directory: Path) -> list[Case]:
     path = directory / CASES
     if not path.is_file():
         return []
-    try:
-        return TypeAdapter(list[Case]).validate_python(yaml.safe_load(path.read_text(encoding="utf-8")) or [])
-    except (yaml.YAMLError, ValidationError) as error:
-        raise CasesError(
-            "The file of cases cannot be read",
-            doing="reading the cases of routing",
-            where=str(path),
-            answer=str(error),
-            remedy="Correct it; docs/routing.md shows how a case is written.",
-        ) from error
+    return own.read(
+        path,
+        TypeAdapter(list[Case]),
+        CasesError,
+        "The file of cases cannot be read",
+        "Correct it; docs/routing.md shows how a case is written.",
+        empty=[],
+    )
 
 
 def run_cases(client: Client) -> list[Result]:
