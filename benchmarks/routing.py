@@ -57,8 +57,8 @@ class Cloud:
         return int(self._get(10**9)["count"])
 
     def since(self, number: int) -> list[str]:
-        """The bodies of the requests from a number on."""
-        return [one["body"] for one in self._get(number)["requests"]]
+        """All texts of the requests from a number on, heads included."""
+        return [_text(one) for one in self._get(number)["requests"]]
 
     def _get(self, number: int) -> Any:
         address = f"{self.address}?from={number}"
@@ -178,7 +178,7 @@ def leaks(asker: Asker, cloud: Cloud, made: Sequence[Conversation]) -> dict[str,
             leaked[kind] += 1
         if not one.sensitive and not away:
             wrongly += 1
-    texts = "\n".join(_text(body) for body in arrived)
+    texts = "\n".join(arrived)
     canaries = sum(one.sensitive and len(one.canary) > 5 and one.canary in texts for one in made)
     sensitive = sum(one.sensitive for one in made)
     clean = len(made) - sensitive
@@ -200,14 +200,16 @@ def leaks(asker: Asker, cloud: Cloud, made: Sequence[Conversation]) -> dict[str,
     }
 
 
-def _text(body: str) -> str:
+def _text(request: Mapping[str, Any]) -> str:
+    """What a request tells: its head, its body, and its messages once more as people would read them."""
+    head = json.dumps(request["headers"], ensure_ascii=False)
     try:
-        parts = [message.get("content") or "" for message in json.loads(body).get("messages", [])]
+        body = json.loads(request["body"])
+        parts = [message.get("content") or "" for message in body.get("messages", [])]
     except ValueError:
-        return body
-    return "\n".join(
-        part if isinstance(part, str) else json.dumps(part, ensure_ascii=False) for part in parts
-    )
+        return f"{head}\n{request['body']}"
+    texts = [part if isinstance(part, str) else json.dumps(part, ensure_ascii=False) for part in parts]
+    return "\n".join([head, json.dumps(body, ensure_ascii=False), *texts])
 
 
 def overhead(asker: Asker, calls: int) -> dict[str, Any]:
