@@ -22,7 +22,6 @@ from .model_client import model_client
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 CLIENT = "audit"
-PERSON = "ada@audit.internal"
 
 
 @pytest.fixture(scope="module", autouse=True)

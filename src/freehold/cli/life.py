@@ -134,7 +134,9 @@ def check(
     as_document: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Can it work? Looks at the API, privileges, storages, bridges, GPUs and root access; touches nothing.
+    """Can it work? Looks at the API, privileges, storages, bridges, GPUs, root access, the firewall and what only you can give.
+
+    Touches nothing.
 
     Ends with 0 when all is there, and with 2 when something is missing.
 

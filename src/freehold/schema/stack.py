@@ -191,7 +191,7 @@ class Network(Part):
     """For whom the address of a service at the gateway is, where it differs from what its role says: ``n8n: admins`` leaves
     people its forms and webhooks alone."""
     firewall: bool = True
-    """Sets the firewall flag of each interface, so that Proxmox VE firewall rules can apply."""
+    """Whether rules for Proxmox VE's own firewall are written around each container, with the firewall flag of its interface."""
 
     @property
     def first_address(self) -> IPv4Address:
@@ -322,9 +322,7 @@ class Provider(Part):
 
     kind: Literal["anthropic", "openai", "mistral", "perplexity", "azure", "openai-compatible"] | None = None
     """How it is spoken to; that of its name when left out."""
-    endpoint: (
-        Annotated[str, Field(pattern=r"^https://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$")] | None
-    ) = None
+    endpoint: HttpsAddress | None = None
     """Base address of its API, such as ``https://acme.openai.azure.com``; that of its kind when left out."""
     api_version: Annotated[str, Field(pattern=r"^[0-9A-Za-z.-]+$")] | None = None
     """Version of the API (``azure``)."""
@@ -363,7 +361,7 @@ class Task(Part):
 
 
 class Presidio(Part):
-    """Microsoft Presidio as one more detector: names of people and places by language."""
+    """Microsoft Presidio as one more detector: names of people and places by language. Not built in yet."""
 
     languages: Annotated[tuple[Annotated[str, Field(pattern=r"^[a-z]{2}$")], ...], Field(min_length=1)]
     """Languages that it reads, by their two letters."""
@@ -379,7 +377,7 @@ class Sensitive(Part):
     names: bool = True
     """Whether names in the client's own list (``freehold route names``) count as sensitive."""
     presidio: Presidio | None = None
-    """Presidio besides the built-in detectors; off when left out."""
+    """Presidio besides the built-in detectors. Not built in yet, and so refused."""
 
 
 class Routing(Part):
