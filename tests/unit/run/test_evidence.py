@@ -22,6 +22,7 @@ import yaml
 from tests.conftest import Cli
 
 from freehold import secrets, vault
+from freehold.catalog.services import argument_specs
 from freehold.errors import BadInputError
 from freehold.events import Event, Stage, Status
 from freehold.run.context import Client
@@ -342,6 +343,31 @@ def test_single_sign_on_is_said_and_what_the_provider_knows_is_missing(tmp_path:
         in (told(pack)["sections"]["access"]["data"]["single_sign_on"])
     )
     assert "Whom the identity provider lets in" in missing(pack)
+
+
+@pytest.mark.parametrize(("months", "enough"), [(5, False), (6, True)])
+def test_records_of_a_high_risk_use_are_kept_for_six_months(
+    tmp_path: Path, months: int, enough: bool
+) -> None:
+    stated = {"governance": {"risk_class": "high"}, "audit": {"retention_months": months}}
+    said = missing(written(opened(tmp_path, "example-law-firm", **stated)))
+
+    assert ("wants six at least" in said) is not enough
+
+
+def test_what_is_kept_is_listed_with_the_key_that_says_how_long(tmp_path: Path) -> None:
+    pack = written(opened(tmp_path, "example-law-firm", **CLOUD))
+    rows = told(pack)["sections"]["retention"]["data"]["kept"]
+    kept = {(row["service"], row["what"].split(",")[0].split(":")[0]): row for row in rows}
+
+    assert kept["langfuse", "uploads of traces as they came in"]["set_by"] == "audit.retention_months"
+    assert kept["litellm", "ledger of calls"]["kept"] == "6 months"
+    assert kept["openwebui", "who uploaded"]["kept"] == "180 days"
+    assert kept["valkey", "which conversations stay in the building (as keyed hashes)"]
+    for row in rows:
+        if row["set_by"].startswith("services."):
+            _, service, option = row["set_by"].split(".")
+            assert f"{service}_{option}" in argument_specs(service), row["set_by"]
 
 
 def test_a_record_with_holes_is_said(tmp_path: Path) -> None:
