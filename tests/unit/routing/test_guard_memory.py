@@ -293,6 +293,7 @@ async def test_people_and_applications_are_told_who_answered(guard: Any) -> None
     assert headers["x-freehold-model"] == "assistant"
     assert headers["x-freehold-reason"] == "sensitive"
     assert "bank-account" in headers["x-freehold-categories"].split(",")
+    assert "iban" in headers["x-freehold-detectors"].split(",")
     assert answer.choices[0].message.content.startswith("*Answered in the building by assistant: ")
     assert answer.choices[0].message.content.endswith("\n\nYes.")
     assert not (await ask(guard, session="chat-4", application="n8n"))["metadata"]["freehold_notice"]

@@ -23,7 +23,6 @@ _DOTTED = re.compile(r"(?<![0-9.])0[1-9](?:\.[0-9]{2}){4}(?![0-9.])")
 _AMERICAN = re.compile(
     r"(?<![0-9])(?:\([2-9][0-9]{2}\)\s?|[2-9][0-9]{2}[\-.])[2-9][0-9]{2}[\-. ][0-9]{4}(?![0-9])"
 )
-_GROUPED = re.compile(r"(?<![0-9a-z.,\-/])[1-9][0-9]{2} [0-9]{3} [0-9]{3}(?![0-9.,])")
 _ANY = re.compile(r"(?<![0-9a-z])[+(]{0,2}[0-9](?:[ \-/.()]{0,3}[0-9]){5,14}(?![0-9])")
 _PHONE = re.compile(
     r"(?:\b(?:tel|telefon\w*|fon|phone\w*|telephone|mobil\w*|mobile|handy\w*|cell|durchwahl|fax|rufnummer|call|ruf|anrufen|erreichbar|erreichen"
