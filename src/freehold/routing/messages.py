@@ -21,6 +21,30 @@ _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "functio
 FREE_TEXT = ("tools", "tool_choice", "response_format", "stop", "prompt", "functions", "function_call")
 """Parts of a request beside its messages that hold text of the caller's own."""
 
+SETTINGS = frozenset(
+    {
+        "frequency_penalty",
+        "logit_bias",
+        "logprobs",
+        "max_completion_tokens",
+        "max_tokens",
+        "n",
+        "parallel_tool_calls",
+        "presence_penalty",
+        "reasoning_effort",
+        "seed",
+        "stream",
+        "stream_options",
+        "temperature",
+        "top_logprobs",
+        "top_p",
+    }
+)
+"""Parts of a request that are numbers, words of a few, or yes and no. Whatever else stands in their place is read."""
+
+_DIGITS = 9
+"""From as many digits on, a number may be more than a setting."""
+
 
 class UnknownContentError(Exception):
     """A part of a request that is not known, and so not read; its kind is the message, never its content."""
@@ -64,7 +88,16 @@ def others(parameters: Mapping[str, Any]) -> list[str]:
     for tool in tools:
         if not isinstance(tool, Mapping) or tool.get("type") != "function":
             raise UnknownContentError("tool")
-    return [text for key in FREE_TEXT if parameters.get(key) for text in _strings(parameters[key])]
+    found = [text for key in FREE_TEXT if parameters.get(key) for text in _strings(parameters[key])]
+    for key in sorted(SETTINGS):
+        found += _of_setting(parameters.get(key))
+    return found
+
+
+def _of_setting(value: Any) -> list[str]:
+    if isinstance(value, int | float) and sum(map(str.isdigit, str(value))) < _DIGITS:
+        return []
+    return list(_strings(value))
 
 
 def has_past(messages: Any) -> bool:
@@ -80,7 +113,8 @@ def _messages(messages: Any) -> Sequence[Mapping[str, Any]]:
     if not isinstance(messages, list) or not messages:
         raise UnknownContentError("messages")
     for message in messages:
-        if not isinstance(message, dict) or message.get("role") not in _ROLES:
+        role = message.get("role") if isinstance(message, dict) else None
+        if not isinstance(role, str) or role not in _ROLES:
             raise UnknownContentError("role")
         if unknown := {key for key, value in message.items() if value is not None} - _MESSAGE:
             raise UnknownContentError(f"message.{min(unknown, key=str)}"[:60])
@@ -89,8 +123,11 @@ def _messages(messages: Any) -> Sequence[Mapping[str, Any]]:
 
 def _of_message(message: Mapping[str, Any]) -> Iterator[str]:
     for part in _parts(message.get("content")):
-        yield from _strings({key: value for key, value in part.items() if key not in _OPAQUE[part["type"]]})
-    for key in ("name", "refusal", "reasoning_content", "tool_calls", "function_call"):
+        # Without the name of the part: the detectors put together what stands in neighbouring messages.
+        yield from _strings(part.get("text"))
+        rest = {key: value for key, value in part.items() if key not in {*_OPAQUE[part["type"]], "text"}}
+        yield from _strings(rest)
+    for key in ("name", "refusal", "reasoning_content", "tool_call_id", "tool_calls", "function_call"):
         if message.get(key):
             yield from _strings(message[key])
 

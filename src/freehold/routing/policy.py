@@ -269,6 +269,12 @@ def unfinished(policy: Policy, request: Request) -> Decision:
     return Decision("local", local, "detectors_failed", sticky=True)
 
 
+def overtaken(policy: Policy, request: Request, reason: str) -> Decision:
+    """The decision where, while a request was read, another one of its conversation was found sensitive (``conversation``), or the
+    memory went away (``memory_away``)."""
+    return Decision("local", policy.local_of(request.model) or "", reason, sticky=reason == "conversation")
+
+
 def past(request: Request) -> bool:
     """Whether a request tells of earlier turns; where it cannot be read, yes."""
     try:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from .messages import SETTINGS
 from .policy import CLOUD
 
 LARGEST = 32 * 1024 * 1024
@@ -29,33 +30,13 @@ HEADERS = frozenset(
 )
 """Headers that LiteLLM gets to see, beside those that describe the body."""
 
-SAMPLING = frozenset(
-    {
-        "frequency_penalty",
-        "logit_bias",
-        "logprobs",
-        "max_completion_tokens",
-        "max_tokens",
-        "model",
-        "n",
-        "parallel_tool_calls",
-        "presence_penalty",
-        "reasoning_effort",
-        "response_format",
-        "seed",
-        "stop",
-        "stream",
-        "stream_options",
-        "temperature",
-        "tool_choice",
-        "tools",
-        "top_logprobs",
-        "top_p",
-    }
-)
-"""Keys of a conversation that a cloud provider gets as well, besides the messages."""
+ONCE = frozenset({b"authorization", b"x-litellm-session-id", b"x-openwebui-user-jwt"})
+"""Headers that say who asks, and in which conversation. Of two, one program would read the first and another the last."""
 
-_ENGINES = frozenset(
+SAMPLING = SETTINGS | {"model", "response_format", "stop", "tool_choice", "tools"}
+"""Keys of a conversation that a cloud provider gets as well, besides the messages; each is read before (``messages.others``)."""
+
+ENGINES = frozenset(
     {
         "chat_template_kwargs",
         "enable_thinking",
@@ -73,11 +54,11 @@ _ENGINES = frozenset(
         "top_k",
     }
 )
-"""Keys that engines of the building know besides."""
+"""Keys that engines of the building know besides. Nobody reads them, so no cloud provider gets them."""
 
 _BODIES = {
-    "/v1/chat/completions": SAMPLING | _ENGINES | {"messages"},
-    "/v1/completions": SAMPLING | _ENGINES | {"prompt", "suffix", "echo", "best_of"},
+    "/v1/chat/completions": SAMPLING | ENGINES | {"messages"},
+    "/v1/completions": SAMPLING | ENGINES | {"prompt", "suffix", "echo", "best_of"},
     "/v1/embeddings": frozenset({"model", "input", "encoding_format", "dimensions"}),
 }
 
@@ -118,8 +99,22 @@ class RefusedError(Exception):
 
 
 def headers(given: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The headers of the list."""
-    return [(name, value) for name, value in given if name.lower() in HEADERS]
+    """The headers of the list.
+
+    Raises:
+        RefusedError: One that says who asks comes twice.
+    """
+    kept = [(name, value) for name, value in given if name.lower() in HEADERS]
+    names = [name.lower() for name, _ in kept]
+    if twice := sorted(name.decode() for name in ONCE if names.count(name) > 1):
+        raise RefusedError(400, f"The request has more than one header {', '.join(twice)}.")
+    return kept
+
+
+def leaving(data: dict[str, Any]) -> None:
+    """Take off a request what a cloud provider does not get."""
+    for key in ENGINES:
+        data.pop(key, None)
 
 
 def body(path: str, content: bytes) -> bytes:

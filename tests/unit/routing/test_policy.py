@@ -12,8 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from freehold.routing import messages as read
+from freehold.routing import requests
+from freehold.routing.detect import Detectors as RealDetectors
 from freehold.routing.markers import CONTEXT_MARK
-from freehold.routing.policy import REASONS, STICKY, Cloud, Policy, Request, Task, decide, past, unfinished
+from freehold.routing.policy import (
+    REASONS,
+    STICKY,
+    Cloud,
+    Policy,
+    Request,
+    Task,
+    decide,
+    overtaken,
+    past,
+    unfinished,
+)
 
 POLICY = Policy(
     models=frozenset({"assistant", "embed"}),
@@ -70,6 +83,10 @@ def test_a_clean_question_of_somebody_who_may_goes_to_the_cloud() -> None:
         ({"parameters": {"stop": ["SECRET"]}}, "sensitive"),
         ({"parameters": {"response_format": {"json_schema": {"SECRET": 1}}}}, "sensitive"),
         ({"parameters": {"tools": [{"type": "web_search"}]}}, "unknown_content"),
+        ({"parameters": {"logit_bias": {"SECRET": 1}}}, "sensitive"),
+        ({"parameters": {"stream_options": {"x": ["SECRET"]}}}, "sensitive"),
+        ({"parameters": {"temperature": "SECRET"}}, "sensitive"),
+        ({"messages": [{"role": "user", "content": "a", "tool_call_id": "SECRET"}]}, "sensitive"),
         ({"messages": [*HELLO, {"role": "tool", "tool_call_id": "1", "content": "x"}]}, "context"),
         ({"messages": [{"role": "user", "content": f"{CONTEXT_MARK}\nx"}]}, "context"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "images"),
@@ -81,6 +98,7 @@ def test_a_clean_question_of_somebody_who_may_goes_to_the_cloud() -> None:
         ({"messages": [{"role": "user", "content": {"text": "x"}}]}, "unknown_content"),
         ({"messages": [{"role": "user", "content": "x", "audio": {"id": 1}}]}, "unknown_content"),
         ({"messages": [{"role": "oracle", "content": "x"}]}, "unknown_content"),
+        ({"messages": [{"role": ["user"], "content": "x"}]}, "unknown_content"),
         ({"messages": []}, "unknown_content"),
         ({"messages": None}, "unknown_content"),
         ({"messages": [{"role": "user", "content": "x" * 400_001}]}, "too_long"),
@@ -165,6 +183,47 @@ def test_every_text_is_read() -> None:
     decide(POLICY, asked(messages=conversation), detectors)
 
     assert {"one", "two", "three", "four", "five", "Ada"} <= set(detectors.read)
+
+
+def test_plain_settings_are_no_text_and_long_numbers_are() -> None:
+    settings_ = {
+        "temperature": 0.7,
+        "max_tokens": 8192,
+        "stream": True,
+        "top_p": None,
+        "seed": 4111111111111111,
+    }
+
+    assert read.others(settings_) == ["4111111111111111"]
+
+
+def test_all_that_a_cloud_provider_gets_is_read() -> None:
+    assert requests.SAMPLING - {"model"} <= {*read.FREE_TEXT, *read.SETTINGS}
+
+
+def test_what_is_read_is_what_was_written_and_no_more() -> None:
+    """So that what one person says in two messages stands in every second text, as the detectors read it."""
+    conversation = [
+        {"role": "user", "content": "The account begins with DE89 3704 0044"},
+        {"role": "assistant", "content": "I noted 2 groups and the 1st one too, ok"},
+        {"role": "user", "content": [{"type": "text", "text": "0532 0130 00 is the rest"}]},
+    ]
+
+    assert read.texts(conversation) == [
+        "The account begins with DE89 3704 0044",
+        "I noted 2 groups and the 1st one too, ok",
+        "0532 0130 00 is the rest",
+    ]
+    found = decide(POLICY, asked(messages=conversation), RealDetectors())
+    assert found.route == "local"
+    assert "bank-account" in found.categories
+
+
+@pytest.mark.parametrize(("reason", "sticky"), [("conversation", True), ("memory_away", False)])
+def test_what_changed_while_a_request_was_read_holds_it_back(reason: str, sticky: bool) -> None:
+    found = overtaken(POLICY, asked(model="coding"), reason)
+
+    assert (found.route, found.model, found.reason, found.sticky) == ("local", "assistant", reason, sticky)
 
 
 def test_a_conversation_with_answers_has_a_past() -> None:

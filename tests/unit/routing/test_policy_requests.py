@@ -68,3 +68,17 @@ def test_headers_that_litellm_trusts_are_left_out() -> None:
     ]
 
     assert [name for name, _ in requests.headers(given)] == [b"authorization", b"X-LiteLLM-Session-Id"]
+
+
+@pytest.mark.parametrize("name", [b"authorization", b"X-LiteLLM-Session-Id", b"x-openwebui-user-jwt"])
+def test_who_asks_is_said_once(name: bytes) -> None:
+    with pytest.raises(requests.RefusedError, match=name.decode().lower()):
+        requests.headers([(name, b"one"), (b"accept", b"x"), (name.lower(), b"two"), (b"accept", b"y")])
+
+
+def test_what_engines_alone_know_does_not_leave() -> None:
+    body = {**HELLO, "chat_template_kwargs": {"x": "y"}, "options": {}, "think": True, "temperature": 0}
+    data = cleaned(body)
+    requests.leaving(data)
+
+    assert data == {**HELLO, "temperature": 0}
