@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import freehold.routing.detect
+import freehold.routing.requests
 
 Sent = list[dict[str, Any]]
 App = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
@@ -313,7 +314,8 @@ async def test_what_the_detectors_find_is_blacked_out_before_it_is_kept(
 
     recorder = recorded(app)
     question = "Whose is DE89 3704 0044 0532 0130 00, please?"
-    sent = await call(recorder, {"model": "assistant", "messages": [{"role": "user", "content": question}]})
+    asked = {"model": "assistant", "messages": [{"role": "user", "content": question}], "stop": [question]}
+    sent = await call(recorder, asked)
 
     kept = json.dumps(only(recorder))
     assert "3704" not in kept
@@ -334,3 +336,59 @@ async def test_what_cannot_be_masked_is_not_recorded_and_not_answered(
     sent = await call(recorded(app), {"model": "assistant", "messages": []})
 
     assert sent[0]["status"] == 503
+
+
+async def test_who_is_not_known_has_no_key_for_litellm_either(recorded: Any) -> None:
+    """LiteLLM takes "bearer KEY", "Basic KEY" and others for a key too."""
+    seen = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["headers"])
+        await answer(send, 401, b"{}")
+
+    recorder = recorded(app)
+    for spelling in (b"bearer sk-known", b"Basic sk-known", b"Bearer Bearer sk-known", b"sk-known"):
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/v1/chat/completions",
+            "headers": [(b"Authorization", spelling), (b"authorization", spelling), (b"accept", b"x")],
+        }
+
+        async def never() -> None:
+            raise AssertionError
+
+        async def send(message: dict[str, Any]) -> None:
+            pass
+
+        await recorder(scope, never, send)
+
+    assert seen == [[(b"accept", b"x")]] * 4
+
+
+async def test_whose_signature_is_wrong_does_not_reach_litellm(
+    recorded: Any, programs: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(request: Any) -> str:
+        raise programs.audit.jwt.InvalidTokenError("the signature is of the future")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("asked")
+
+    monkeypatch.setattr(programs.audit.freehold_auth, "person", wrong)
+    sent = await call(recorded(app), {"model": "assistant"})
+
+    assert sent[0]["status"] == 401
+    assert b"of the future" in sent[1]["body"]
+
+
+async def test_all_that_may_leave_is_recorded(recorded: Any, programs: SimpleNamespace) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send, 200, b'{"choices": []}')
+
+    content = {"model", "messages", "tools"}
+    assert {*programs.audit.PARAMETERS} == freehold.routing.requests.SAMPLING - content
+    recorder = recorded(app)
+    await call(recorder, {"model": "assistant", "messages": [], "stop": ["x"], "logit_bias": {"5": 1}})
+
+    assert only(recorder)["parameters"] == {"stop": ["x"], "logit_bias": {"5": 1}}
