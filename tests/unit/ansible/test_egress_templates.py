@@ -81,3 +81,88 @@ def test_the_proof_makes_no_alarm(counter: Counter) -> None:
         "10.0.0.45": "n8n",
         "10.0.0.50": "litellm",
     }
+
+
+def way(name: str, port: int = 443, *, tls: bool = True, private: bool = False) -> dict[str, Any]:
+    return {"name": name, "port": port, "tls": tls, "private": private}
+
+
+HOSTS = [
+    {
+        "name": "litellm",
+        "address": "10.0.0.50",
+        "clients": ["debian", "npm"],
+        "ways": [
+            way("api.acme.example"),
+            way("ai.inside.example", private=True),
+            way(".files.example", 8443),
+        ],
+    },
+    {"name": "n8n", "address": "10.0.0.45", "clients": [], "ways": []},
+]
+
+
+class Squid:
+    """Decides as Squid does: line by line, and within a line from the left until something does not fit."""
+
+    def __init__(self) -> None:
+        archive = way("archive.example", 80, tls=False)
+        options = {
+            "egress_hosts": HOSTS,
+            "egress_address": "10.0.0.5",
+            "egress__registries": {"debian": [archive], "python": []},
+        }
+        lines = [line.split() for line in render("egress/squid.conf.j2", options).splitlines()]
+        self.lists = {line[1]: line[2:] for line in lines if line[:1] == ["acl"]}
+        self.rules = [line[1:] for line in lines if line[:1] == ["http_access"]]
+        self.resolved: list[str] = []
+        self.inside: set[str] = set()
+
+    def fits(self, word: str, host: str, method: str, name: str, port: int) -> bool:
+        if word in ("all", "CONNECT", "manager"):
+            return {"all": True, "CONNECT": method == "CONNECT", "manager": False}[word]
+        kind, *values = self.lists[word]
+        if kind == "dst":
+            self.resolved.append(name)
+            return name in self.inside
+        if kind == "dstdomain":
+            names = ["registry.example"] if values[1].startswith('"') else values[1:]
+            return any(name == each or (each[0] == "." and name.endswith(each)) for each in names)
+        known = {"src": f"{host}/32", "port": str(port), "method": method}
+        return known[kind] in values
+
+    def lets(self, host: str, method: str, name: str, port: int = 443) -> bool:
+        for verdict, *words in self.rules:
+            if all(self.fits(word, host, method, name, port) for word in words):
+                return verdict == "allow"
+        raise AssertionError("no rule")
+
+
+@pytest.mark.parametrize("method", ["CONNECT", "GET", "POST"])
+@pytest.mark.parametrize("host", ["10.0.0.50", "10.0.0.45", "10.0.0.99"])
+@pytest.mark.parametrize("port", [443, 80, 8443])
+def test_no_name_server_hears_of_a_name_that_is_not_on_the_list(host: str, method: str, port: int) -> None:
+    squid = Squid()
+
+    assert not squid.lets(host, method, "mf2gk4tj.attacker.example", port)
+    assert squid.resolved == []
+
+
+def test_a_listed_name_is_let_through_unless_it_leads_inside() -> None:
+    squid = Squid()
+    asked = [
+        ("CONNECT", "api.acme.example", 443),
+        ("CONNECT", "a.files.example", 8443),
+        ("CONNECT", "registry.example", 443),
+        ("GET", "archive.example", 80),
+    ]
+    assert all(squid.lets("10.0.0.50", *each) for each in asked)
+    assert squid.resolved == [name for _, name, _ in asked]
+
+    squid.inside = {name for _, name, _ in asked} | {"ai.inside.example"}
+    assert not any(squid.lets("10.0.0.50", *each) for each in asked)
+    # What the client named itself may lie inside; nobody else's list holds it.
+    assert squid.lets("10.0.0.50", "CONNECT", "ai.inside.example")
+    assert not squid.lets("10.0.0.45", "CONNECT", "ai.inside.example")
+    assert not squid.lets("10.0.0.50", "GET", "ai.inside.example")
+    assert not squid.lets("10.0.0.50", "CONNECT", "api.acme.example", 22)
