@@ -254,6 +254,12 @@ def _of_providers(routing: Routing) -> Iterable[Problem]:
 
 
 def _of_detectors(routing: Routing) -> Iterable[Problem]:
+    if routing.sensitive.presidio:
+        yield Problem(
+            ("routing", "sensitive", "presidio"),
+            "is not built in yet, so that names of people would leave that you believe are found",
+            allowed="leave it out, and give the names that must not leave: freehold route names add",
+        )
     if not routing.sensitive.countries and not routing.sensitive.ignore:
         return
     from freehold.routing import detect  # its patterns take a while

@@ -222,12 +222,7 @@ def routing(known: Known) -> Section:
         (
             "Sensitive is",
             f"what detectors of {listed(stated.sensitive.countries) or 'all built-in countries'} find"
-            + (", and names in the client's own list" if stated.sensitive.names else "")
-            + (
-                f", and what Presidio finds ({listed(stated.sensitive.presidio.languages)})"
-                if stated.sensitive.presidio
-                else ""
-            ),
+            + (", and names in the client's own list" if stated.sensitive.names else ""),
         ),
         ("Does not count as sensitive", ignored or "nothing is left out"),
         ("Never leaves", listed(stated.never_leaves) or "nothing by its kind"),
