@@ -104,4 +104,5 @@ def _run(
             answer=answer.stderr.strip()[-1000:],
             remedy=f"See whether it is well: freehold verify {client.stack.client}",
         )
-    return answer.stdout.splitlines()
+    # JSON may hold other marks of a line's end as they are.
+    return [line for line in answer.stdout.split("\n") if line]

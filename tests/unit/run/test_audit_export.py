@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from freehold import ssh
 from freehold.errors import BadInputError, FreeholdError
 from freehold.run import audit_check, audit_export, audit_host
 from freehold.run.audit_check import Period
@@ -174,3 +175,19 @@ def test_the_program_on_the_host_puts_pages_together(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["trace"] for line in lines] == ["t2", "t1", "t0"]
     assert [entry["id"] for entry in lines[0]["observations"]] == ["5", "4"]
+
+
+def test_a_line_that_somebody_wrote_does_not_end_a_line(
+    open_client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JSON may hold U+2028, U+2029 and U+0085 as they are."""
+    lines = [
+        json.dumps({"trace": name, "text": "one\u2028two\u2029three\x85four"}, ensure_ascii=False)
+        for name in "ab"
+    ]
+    done = subprocess.CompletedProcess([], 0, "".join(f"{line}\n" for line in lines), "")
+    monkeypatch.setattr(ssh, "run", lambda *_, **__: done)
+    client = open_client(services={"langfuse": None})
+    client.ensure_secrets()
+
+    assert audit_host.of_langfuse(client, Path(__file__), {}, doing="a test", timeout=1) == lines
