@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as json_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -109,11 +110,19 @@ def verify(
     with errors(debug=debug, as_json_lines=json):
         trusted = Path(key).read_bytes() if key and Path(key).is_file() else key
         verified = verify_manifest(folder, trusted)
+        about = _about(folder)
         if json:
             as_json(
-                {"files": verified.files, "signing_key": verified.fingerprint, "key_known": verified.known}
+                {
+                    **about,
+                    "files": verified.files,
+                    "signing_key": verified.fingerprint,
+                    "key_known": verified.known,
+                }
             )
             return
+        if about:
+            out.print(f"{about['what']} of {about['client']}, made {about['made']}", highlight=False)
         out.print(
             f"{verified.files} files are what was signed with the key {verified.fingerprint}.",
             highlight=False,
@@ -125,3 +134,14 @@ def verify(
                 highlight=False,
                 style="yellow",
             )
+
+
+def _about(folder: Path) -> dict[str, str]:
+    """What a signed folder is, of which client and from when: one of last year is signed as well as one of today."""
+    for name, what in (("evidence.json", "Evidence"), ("manifest.json", "Traces")):
+        try:
+            told = json_module.loads((folder / name).read_text(encoding="utf-8"))
+            return {"what": what, "client": str(told["client"]), "made": str(told["made"])}
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return {}

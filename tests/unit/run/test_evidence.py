@@ -445,6 +445,16 @@ def test_runs_that_failed_are_known_faults(tmp_path: Path) -> None:
     assert run in data["changes"]["data"]["runs"]
 
 
+def test_a_pack_that_somebody_touched_is_not_what_changes_are_held_against(tmp_path: Path) -> None:
+    first = written(opened(tmp_path, "example-law-firm"))
+    second = written(opened(tmp_path, "example-law-firm"), now=NOW + timedelta(days=1))
+    path = second.folder / "evidence.json"
+    path.write_text(path.read_text().replace("example-law-firm", "example-law-form"))
+    third = written(opened(tmp_path, "example-law-firm"), now=NOW + timedelta(days=2))
+
+    assert told(third)["sections"]["changes"]["data"]["since"] == told(first)["made"]
+
+
 def test_changes_since_the_last_pack(tmp_path: Path) -> None:
     client = opened(tmp_path, "example-law-firm")
     first = written(client)

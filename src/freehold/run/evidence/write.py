@@ -81,7 +81,9 @@ def evidence(
         client.secrets
     )  # first: without the key nothing is asked and nothing written
     found: Live = live.offline(client) if offline else live.ask(client)
-    known = Known(client, now, found, past(client.directory), _previous(client.directory, folder))
+    known = Known(
+        client, now, found, past(client.directory), _previous(client.directory, folder, fingerprint)
+    )
     pack = compose(known, fingerprint)
     files = {**pack.files, JSON: as_json(pack.as_dict()), "index.html": page.html(pack).encode()}
     _refuse_secrets(files, client.secret_values())
@@ -112,16 +114,17 @@ def _own(directory: Path) -> Path:
     return packs
 
 
-def _previous(directory: Path, folder: Path) -> Mapping[str, Any] | None:
-    """The newest pack in the client's folder that can be read."""
+def _previous(directory: Path, folder: Path, fingerprint: str) -> Mapping[str, Any] | None:
+    """The newest pack in the client's folder that is as the client's key signed it: what changed is held against it."""
     packs = sorted((path for path in (directory / FOLDER).glob("*") if path.is_dir()), reverse=True)
     for path in packs:
         if path == folder or path.name.startswith("."):
             continue
         try:
+            signing.verify_manifest(path, fingerprint)
             told = json.loads((path / JSON).read_text(encoding="utf-8"))
             datetime.fromisoformat(told["made"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (FreeholdError, OSError, ValueError, KeyError, TypeError):
             continue
         return dict(told)
     return None
