@@ -163,6 +163,19 @@ def test_a_poisoned_record_goes_aside_and_holds_up_no_other(
     assert 'freehold_audit_records{state="aside"} 3' in shipper.figures()
 
 
+def test_a_call_whose_end_nobody_wrote_is_late_after_an_hour(
+    shipper: Any, spool: Any, record: Record
+) -> None:
+    """As where the disk is full at its end: its process lives, so that it is not taken for interrupted."""
+    now = time.time_ns() // 1_000_000
+    spool.join()
+    spool.begin(record(began=now - 1_800_000))
+    assert "freehold_audit_oldest_seconds 0\n" in shipper.figures()
+
+    spool.begin(record(began=now - 7_200_000))
+    assert "freehold_audit_oldest_seconds 72" in shipper.figures()
+
+
 def test_spans_that_are_rejected_in_part_are_not_taken_for_sent(
     shipper: Any, spool: Any, traces: Any, record: Record
 ) -> None:
