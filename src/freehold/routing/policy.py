@@ -54,7 +54,7 @@ class Found(Protocol):
 
     @property
     def category(self) -> str:
-        """Kind of what was found, such as ``iban``."""
+        """Kind of what was found, such as ``bank-account``."""
         ...
 
     @property
