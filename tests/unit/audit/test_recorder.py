@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import sys
 import time
@@ -392,3 +393,28 @@ async def test_all_that_may_leave_is_recorded(recorded: Any, programs: SimpleNam
     await call(recorder, {"model": "assistant", "messages": [], "stop": ["x"], "logit_bias": {"5": 1}})
 
     assert only(recorder)["parameters"] == {"stop": ["x"], "logit_bias": {"5": 1}}
+
+
+async def test_of_an_input_that_is_too_large_the_beginning_is_kept(
+    recorded: Any, programs: SimpleNamespace
+) -> None:
+    """Twenty of them would otherwise fill the spool, and the router would answer nobody."""
+    reached = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        reached.append(len((await receive())["body"]))
+        await answer(send, 400, b"{}")
+
+    recorder = recorded(app)
+    text = "x" * (programs.audit.KEPT * 2)
+    messages = [{"role": "user", "content": text}]
+    await call(recorder, {"model": text, "messages": messages, "stop": [text], "temperature": 0})
+
+    kept = only(recorder)
+    assert reached[0] > 3 * len(text)
+    assert len(kept["asked"]) == 200
+    assert kept["input"]["beginning"].startswith('[{"role": "user", "content": "xxx')
+    assert len(kept["input"]["beginning"]) == len(kept["parameters"]["beginning"]) == programs.audit.KEPT
+    assert kept["input"]["characters"] == len(json.dumps(messages))
+    digest = hashlib.sha256(json.dumps(messages).encode()).hexdigest()
+    assert kept["input"]["sha256"] == digest
