@@ -80,6 +80,7 @@ def write_stack(home: Path, lab: FaultyLab, **changes: Any) -> None:
         },
         "network": {"subnet": "10.86.0.0/24", "gateway": "10.86.0.1"},
         "services": {"caddy": None, "postgres": None},
+        "egress": {"closed": False},  # two containers are enough for faults
     }
     for key, value in changes.items():
         first, _, second = key.partition("__")
