@@ -52,7 +52,7 @@ lab-test: apt-lab apt-test $(BIN)/freehold ## The main job on real containers (r
 	$(SUDO) $(BIN)/freehold lab start
 	$(SUDO) env PATH="$(PATH)" $(BIN)/pytest tests/lab -m "not slow" --durations=10
 
-slow-test: apt-lab apt-slow $(BIN)/freehold ## Lab tests too long for make test: offline, GPUs, driver, language models, routing, audit, ports (root)
+slow-test: apt-lab apt-slow $(BIN)/freehold ## Lab tests too long for make test: changes, offline, GPUs, driver, language models, routing, audit, ports (root)
 	$(SUDO) $(BIN)/freehold lab start
 	$(SUDO) env PATH="$(PATH)" $(BIN)/pytest tests/lab -m slow
 

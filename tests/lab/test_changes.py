@@ -11,7 +11,7 @@ import pytest
 
 from .freehold_command import Freehold
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 CLIENT = "changes"
 VMIDS = 2300
