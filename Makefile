@@ -25,6 +25,7 @@ help: ## List the commands
 up: apt-lab $(BIN)/freehold ## Start the lab and bring up its whole stack in it; the quick way in: make up ONLY=openwebui,vllm
 	$(SUDO) $(BIN)/freehold lab start
 	$(SUDO) $(BIN)/freehold prepare lab
+	$(SUDO) cat /var/lib/freehold-lab/cloud-standin-api-key | $(SUDO) $(BIN)/freehold secrets set lab litellm.cloud_standin
 	$(SUDO) $(BIN)/freehold up lab $(if $(ONLY),--only $(ONLY))
 
 down: ## Remove the lab's stack and stop the lab

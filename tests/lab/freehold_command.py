@@ -83,12 +83,12 @@ class Freehold:
     def write(self, client: str, first: str, vmid: int, **parts: Any) -> Path:
         """A stack file for a client, with the lab's way to the node.
 
-        The lab's language models come with its services alone, and so does the way out, which would be one more container
-        for each of these clients; the test of the whole stack has it.
+        The lab's language models come with its services alone, and so do its cloud and the way out, which would be one more
+        container for each of these clients; the test of the whole stack has them.
         """
         stack = yaml.safe_load(LAB_STACK.read_text(encoding="utf-8"))
         if "services" in parts:
-            stack |= {"models": {}, "egress": {"closed": False}}
+            stack |= {"models": {}, "routing": {}, "egress": {"closed": False}}
         stack |= {"client": client, "domain": f"{client}.internal", "vmids": {"first": vmid}, **parts}
         stack["network"]["first"] = first
         path = self.inventory / client / "stack.yml"

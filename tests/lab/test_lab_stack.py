@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from freehold.catalog import services
+from freehold.lab import cloud_standin
+from freehold.lab.machine.paths import LabPaths
 
 from .freehold_command import REPOSITORY, Freehold
 
@@ -32,6 +34,8 @@ def stack(freehold: Freehold) -> Path:
 
 def test_from_nothing_to_a_proven_stack(freehold: Freehold, stack: Path) -> None:
     freehold("prepare", CLIENT)
+    key = LabPaths.from_environment().state / cloud_standin.KEY_FILE
+    freehold("secrets", "set", CLIENT, "litellm.cloud_standin", stdin=key)
     summary = freehold.up(CLIENT)
     assert {host["host"] for host in summary["hosts"]} == HOSTS
     routes = [route for meta in KNOWN.values() for route in meta.routes]

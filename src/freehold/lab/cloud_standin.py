@@ -31,11 +31,13 @@ from cryptography.x509.oid import NameOID
 
 KEY = "sk-standin-of-the-cloud-0000000000"
 """The key that it takes."""
+KEY_FILE = "cloud-standin-api-key"
+"""File with this key, for ``freehold secrets set``."""
 ANSWER = "Hello from the stand-in of the cloud in this lab."
 
 CERTIFICATE = "cloud-standin.pem"
 """File with its certificate, for those who ask it."""
-_KEY_FILE = "cloud-standin-key.pem"
+_PRIVATE_KEY = "cloud-standin-key.pem"
 
 
 class Cloud(ThreadingHTTPServer):
@@ -183,7 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 def ensure_certificate(folder: Path, address: str) -> tuple[Path, Path]:
     """Files with certificate and key for an address, made when first asked for."""
-    certificate, key = folder / CERTIFICATE, folder / _KEY_FILE
+    certificate, key = folder / CERTIFICATE, folder / _PRIVATE_KEY
     if certificate.exists() and key.exists():
         return certificate, key
     private = ec.generate_private_key(ec.SECP256R1())
@@ -215,6 +217,8 @@ def ensure_certificate(folder: Path, address: str) -> tuple[Path, Path]:
 
 def start(address: tuple[str, int], folder: Path | None = None) -> Cloud:
     """Serve in a thread of its own."""
+    if folder is not None:
+        (folder / KEY_FILE).write_text(KEY + "\n", encoding="ascii")
     cloud = Cloud(address, folder)
     threading.Thread(target=cloud.serve_forever, name="cloud-standin", daemon=True).start()
     return cloud
