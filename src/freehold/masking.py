@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import IO, Any
 
 MASK = "********"
-_SHORTEST = 8
+SHORTEST = 8
 """Characters from which on a text is taken for a secret: shorter ones would mask words."""
 
 
@@ -16,7 +16,7 @@ class Masked:
     def __init__(self, stream: IO[str], values: Iterable[str]) -> None:
         self._stream = stream
         lines = {line.strip() for value in values for line in value.splitlines()}
-        self._values = sorted((line for line in lines if len(line) >= _SHORTEST), key=len, reverse=True)
+        self._values = sorted((line for line in lines if len(line) >= SHORTEST), key=len, reverse=True)
 
     def write(self, text: str) -> int:
         """Write the text with its secrets masked."""

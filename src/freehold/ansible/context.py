@@ -14,6 +14,7 @@ from freehold.ansible import digest
 from freehold.ansible.digest import Keyed
 from freehold.errors import FreeholdError
 from freehold.layout.types import Layout
+from freehold.masking import SHORTEST
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,9 @@ def secret(name: str, directory: str | None) -> str:
         FreeholdError: The secrets cannot be opened, or lack this one.
     """
     value = secrets.value(name, directory)
-    given.add(value)
+    # What is shorter, such as a list of names without a name, stands in any file.
+    if len(value) >= SHORTEST:
+        given.add(value)
     return value
 
 

@@ -40,7 +40,7 @@ egress: {closed: false}
 
 SECRETS = {
     "freehold": {"fingerprint_key": "00" * 32, "ssh_key": "a key of several words"},
-    "caddy": {"password": "s3cret-of-the-test"},
+    "caddy": {"password": "s3cret-of-the-test", "names": "[]"},
 }
 
 # Runs what freehold.ansible runs, with templates of the test.

@@ -152,6 +152,15 @@ def test_a_secret_in_an_open_file_is_refused(play: Play, target: Path) -> None:
     assert not (target / "s.conf").exists()
 
 
+def test_a_list_of_names_without_a_name_stands_in_any_file(play: Play, target: Path) -> None:
+    tasks = _tasks(target, f"src: s.j2, dest: {target}/s.conf, mode: '0644'").replace(
+        "caddy.password", "caddy.names"
+    )
+    run = play(tasks, templates={"s.j2": "{% if database_password %}\nranges: []\n{% endif %}\n"})
+
+    assert run.of("Write") == ["started", "changed"]
+
+
 def test_a_secret_file_that_others_may_read_is_refused(play: Play, target: Path) -> None:
     run = play(
         _tasks(target, f"src: s.j2, dest: {target}/s.conf, mode: '0644', secret: true"),

@@ -15,6 +15,7 @@ from markupsafe import escape
 
 from freehold import signing
 from freehold.errors import BadInputError, FreeholdError
+from freehold.masking import SHORTEST
 from freehold.run.context import Client
 from freehold.run.evidence import live, page, pdf
 from freehold.run.evidence.known import Known, Live
@@ -26,8 +27,6 @@ from freehold.vault import write_private
 FOLDER = "evidence"
 """In the client's folder; packs are kept there, none is removed."""
 JSON = "evidence.json"
-_SHORTEST = 8
-"""Characters from which on a text is taken for a secret, as in :mod:`freehold.masking`."""
 
 
 class LeakError(FreeholdError):
@@ -139,7 +138,7 @@ def _refuse_secrets(files: Mapping[str, bytes], values: Mapping[str, str]) -> No
     for name, value in values.items():
         for line in value.splitlines():
             text = line.strip()
-            if len(text) < _SHORTEST or text.startswith("-----"):
+            if len(text) < SHORTEST or text.startswith("-----"):
                 continue
             spellings = {text, json.dumps(text)[1:-1], str(escape(text))}
             for file, content in files.items():
