@@ -51,7 +51,7 @@ def stack(freehold: Freehold) -> Iterator[Path]:
         "litellm": {
             "applications": [{"name": "openwebui", "key": key}],
             "user_key": user_key,
-            "authorities": _certificate().read_text(encoding="utf-8"),
+            "authorities_file": cloud_standin.CERTIFICATE,
         },
         "ollama": {**ollama["services"]["ollama"], "models": models},
     }

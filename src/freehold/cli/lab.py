@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -12,6 +12,9 @@ from freehold.catalog.versions import OVERLAY
 from freehold.cli.console import DebugOption, JsonOption, as_json, err, errors, show_table
 from freehold.errors import BadInputError
 from freehold.schema.load import STACK_FILE, inventory
+
+if TYPE_CHECKING:
+    from freehold.lab.machine.paths import LabPaths
 
 app = typer.Typer(
     help="A stand-in of a Proxmox VE node on this machine, for development: the API, with real LXC containers.",
@@ -63,7 +66,7 @@ def start(
             stack = inventory() / "lab" / STACK_FILE
             # The stack of that name belongs to one lab; another one is for clients of its own.
             if stack.is_file() and f"{paths.state}/" in stack.read_text(encoding="utf-8"):
-                _lay_over(paths.versions, stack.parent)
+                _lay_over(paths, stack.parent)
         _show(state, as_document)
 
 
@@ -76,17 +79,17 @@ def versions(
     directory: DirectoryOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Write the lock of the lab's stand-ins into a client's folder; `start` does that for inventory/lab.
+    """Write the lock and the cloud's certificate of the lab's stand-ins into a client's folder; `start` does that for inventory/lab.
 
     Example: freehold lab versions inventory/acme
     """
     with errors(debug=debug):
         from freehold.lab.machine.paths import LabPaths
 
-        source = LabPaths.from_environment(directory).versions
-        if not source.is_file():
+        paths = LabPaths.from_environment(directory)
+        if not paths.versions.is_file():
             raise BadInputError("the lab has built no stand-ins yet", remedy="Run: freehold lab start")
-        _lay_over(source, folder)
+        _lay_over(paths, folder)
 
 
 @app.command()
@@ -122,8 +125,11 @@ def reset(
         _service().reset(LabPaths.from_environment(directory), _say, purge=purge)
 
 
-def _lay_over(source: Path, folder: Path) -> None:
-    (folder / OVERLAY).write_bytes(source.read_bytes())
+def _lay_over(paths: LabPaths, folder: Path) -> None:
+    from freehold.lab.cloud_standin import CERTIFICATE
+
+    (folder / OVERLAY).write_bytes(paths.versions.read_bytes())
+    (folder / CERTIFICATE).write_bytes((paths.state / CERTIFICATE).read_bytes())
 
 
 def _service() -> Any:

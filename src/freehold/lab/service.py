@@ -330,12 +330,13 @@ async def _serve(paths: LabPaths) -> None:
     settings = LabSettings.load(paths)
     network = settings.network()
     backend = LxcBackend(paths, network, LabNode(paths, network).overlay.rootfs)
+    # Whoever finds that the API answers finds the certificate of the cloud as well.
+    cloud = cloud_standin.start((str(network.gateway), CLOUD_PORT), paths.state)
     runner = await serve(
         create_app(lab_state(paths, settings), backend), port=settings.port, unix_socket=paths.api_socket
     )
     os.chown(paths.api_socket, NODE_IDS.root, NODE_IDS.root)
     files = mirror.serve(paths, network)
-    cloud = cloud_standin.start((str(network.gateway), CLOUD_PORT), paths.state)
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -77,6 +77,13 @@ def _findings(client: Client) -> Iterator[Finding]:
             f"the stack needs the secret {name}, which only you have",
             f"Run: {given.command(client.stack.client, name)}",
         )
+    if file := given.missing_authorities(client):
+        yield Finding(
+            "authorities of providers",
+            "problem",
+            f"there is no certificate (PEM) in {client.directory / file}",
+            "Put the certificate of the provider's authority there.",
+        )
     yield from own_certificate.findings(client)
     yield _version(client)
     privileges = _privileges(client)

@@ -1,8 +1,10 @@
-"""Secrets that the client hands in: those that services read and Freehold does not make."""
+"""What the client hands in: secrets that services read and Freehold does not make, and authorities of providers."""
 
 from __future__ import annotations
 
 from freehold.errors import BadInputError
+from freehold.layout import certificate
+from freehold.layout.routing import ROUTER
 from freehold.run import route_names
 from freehold.run.context import Client
 from freehold.secrets import GIVEN
@@ -33,11 +35,25 @@ def missing(client: Client) -> list[str]:
     return sorted(name for name in read - made - {route_names.SECRET} if not client.secrets.has(name))
 
 
+def missing_authorities(client: Client) -> str | None:
+    """The file with authorities of providers where the stack names one and it holds no certificate."""
+    file = (client.stack.services.get(ROUTER) or {}).get("authorities_file")
+    return str(file) if file and not certificate.chain(client.directory, str(file)) else None
+
+
 def require(client: Client) -> None:
     """Stop unless all are there.
 
     Raises:
         MissingSecretError: With each that is missing, and the command that keeps it.
+        BadInputError: The file with authorities of providers is not there.
     """
     if names := missing(client):
         raise MissingSecretError(client.stack.client, names)
+    if file := missing_authorities(client):
+        raise BadInputError(
+            f"There is no certificate (PEM) in the file that services.{ROUTER}.authorities_file names",
+            doing="looking for authorities of providers; nothing was touched",
+            where=str(client.directory / file),
+            remedy="Put the certificate of the provider's authority there.",
+        )
