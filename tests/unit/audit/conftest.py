@@ -19,7 +19,11 @@ from freehold import render
 NAMES = ("freehold_spool", "freehold_shipper", "freehold_audit")
 _STANDS_IN: dict[str, dict[str, Any]] = {
     "freehold_auth": {
-        "find": lambda key: {"name": "openwebui", "routes": []} if key == "Bearer sk-known" else None,
+        "asking": lambda headers: (
+            {"name": "openwebui", "routes": []}
+            if headers.get(b"authorization") == b"Bearer sk-known"
+            else None
+        ),
         "person": lambda request: "ada@acme.example",
     },
     "jwt": {"InvalidTokenError": ValueError},

@@ -33,9 +33,7 @@ def test_the_firewall_replaces_its_own_table_at_once_and_drops_by_default() -> N
 
     lines = [
         line.strip()
-        for line in render(
-            "base/nftables.conf.j2", {"rules": rules, "outgoing": None}
-        ).splitlines()
+        for line in render("base/nftables.conf.j2", {"rules": rules, "outgoing": None}).splitlines()
     ]
 
     assert lines[1:4] == ["table inet freehold", "delete table inet freehold", "table inet freehold {"]
