@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import freehold.routing.requests
 from freehold import render
 
 NAMES = ("freehold_spool", "freehold_shipper", "freehold_audit")
@@ -56,6 +57,7 @@ def programs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNa
         module = ModuleType(name)
         module.__dict__.update(content)
         monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setitem(sys.modules, "freehold_routing", freehold.routing)
     monkeypatch.syspath_prepend(str(folder))
     found = {name.removeprefix("freehold_"): importlib.import_module(name) for name in NAMES}
     yield SimpleNamespace(**found)
