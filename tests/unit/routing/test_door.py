@@ -21,6 +21,8 @@ model_list:
   - {model_name: assistant, litellm_params: {model: openai/a}, model_info: {id: a}}
   - {model_name: cloud/claude, litellm_params: {model: anthropic/c}, model_info: {id: c}}
 """
+STARTED = {"model_name": "started", "model_info": {"id": "s"}}
+"""What LiteLLM read itself when it started."""
 
 
 class Litellm:
@@ -31,7 +33,7 @@ class Litellm:
         self.app = self
         self.llm_model_list: list[Any] = []
         self.llm_router = SimpleNamespace(
-            registry=lambda: SimpleNamespace(deployments=list), apply=lambda changes: None
+            registry=lambda: SimpleNamespace(deployments=lambda: [STARTED]), apply=lambda changes: None
         )
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -105,6 +107,12 @@ async def test_a_name_that_comes_later_is_known_at_once(door: ModuleType, tmp_pa
     (tmp_path / "models.yaml").write_text(later, encoding="utf-8")
     os.utime(tmp_path / "models.yaml", ns=(1, 1))
     assert (await ask(door, "large", key), await ask(door, "assistant", key)) == (200, 400)
+
+
+async def test_a_list_that_is_not_taken_over_changes_nothing(door: ModuleType, tmp_path: Path) -> None:
+    key = (b"authorization", b"Bearer sk-known")
+    (tmp_path / "models.yaml").write_text(MODELS.replace("openai/a", "os.environ/ENGINE_KEY_TO_COME"))
+    assert (await ask(door, "started", key), await ask(door, "assistant", key)) == (200, 400)
 
 
 async def test_strangers_learn_no_names(door: ModuleType, litellm: Litellm) -> None:
