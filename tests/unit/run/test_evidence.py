@@ -234,6 +234,14 @@ def test_what_is_missing_is_said_with_what_would_supply_it(tmp_path: Path) -> No
     assert "No cloud provider: nothing can leave." in text
 
 
+def test_ways_to_anybody_are_shown_with_whom_they_are_for(tmp_path: Path) -> None:
+    pack = written(opened(tmp_path, "example-law-firm"))
+    rows = told(pack)["sections"]["leaving"]["data"]["outside"]
+    mail = next(row for row in rows if row["from"] == "alertmanager" and "port 587/tcp" in row["to"])
+
+    assert mail["why"] == "mail.example-law-firm.de for alertmanager (user prometheus alone)"
+
+
 def test_the_example_states_what_a_firm_would_and_lacks_what_it_has_not_done(tmp_path: Path) -> None:
     said = missing(written(opened(tmp_path, "example-law-firm")))
 
