@@ -32,7 +32,7 @@ import yaml
 from freehold import render, resources
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-ROUTER, SHIPPER, ENGINE = 14400, 14401, 14402
+ROUTER, ENGINE = 14400, 14402
 KEY = "sk-of-the-benchmark-0000"
 LOST = 0.01
 """Share of the spans that the stand-in acknowledges and forgets, as a queue that is lost."""

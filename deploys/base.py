@@ -12,7 +12,6 @@ from pyinfra.operations import server
 from freehold.catalog import versions
 from freehold.catalog.services import CODENAMES
 from freehold.layout.egress import PORT
-from freehold.layout.network import EVERYWHERE
 from freehold.layout.placement import EGRESS
 from freehold.pyinfra import driver
 from freehold.pyinfra.facts import FIREWALL_APPLIED
@@ -32,6 +31,7 @@ from freehold.pyinfra.system import (
     packages,
     plain,
     section,
+    system_users,
     tree,
     units,
 )
@@ -64,14 +64,15 @@ outgoing = (
             "port": f"{rule.port}-{rule.last}" if rule.last else rule.port,
             "protocol": rule.protocol,
             "destinations": list(collapse_addresses(rule.destinations)),
-            "anywhere": EVERYWHERE in rule.destinations,
+            "users": list(rule.users),
             "comment": plain(rule.comment),
         }
         for rule in this.outgoing
     ]
 )
+# Rules cannot name a user who is not there, and the service's package, which brings it, comes later.
+own_users = {user for rule in this.outgoing or () for user in rule.users}
 
-# The one way out is that of the proxy's own user, and of apt's: what mends the proxy must not hang on it.
 is_egress = any(service.role == EGRESS for service in layout.services if service.host == this.name)
 
 
@@ -171,12 +172,7 @@ configuration: list[Entry] = [
     # who may connect
     File(
         "/etc/nftables.conf",
-        base(
-            "nftables.conf",
-            rules=rules,
-            outgoing=outgoing,
-            only_user="{ proxy, _apt }" if is_egress else None,
-        ),
+        base("nftables.conf", rules=rules, outgoing=outgoing),
         validate="nft -c -f %s",
     ),
     # what it trusts
@@ -221,6 +217,7 @@ if archives:
 else:
     no_own_archives(name="Package archives of the template", handler="archives")
 packages(name="Python, firewall, upgrades", names=needed)
+system_users(name="Users of the services", names=sorted(own_users))
 server.group(name="Group that owns passed GPUs", group="gpu", gid=2107)
 tree(name="Configuration", entries=configuration)
 if user_space:

@@ -53,7 +53,8 @@ class Verified:
 def sign_manifest(folder: Path, secrets: Secrets) -> str:
     """Sign every file of a folder and of those below it; what an earlier signature left is written anew.
 
-    The client's key is made where there is none, and its public half is kept beside ``secrets.yml``.
+    The client's key is made where there is none, and its public half is kept beside ``secrets.yml``; that of an earlier key stays
+    there as ``signing-key-<fingerprint>.pem``, so that what it signed can be checked.
 
     Returns:
         The key's fingerprint: SHA-256 of its DER form, in hexadecimal.
@@ -69,9 +70,23 @@ def sign_manifest(folder: Path, secrets: Secrets) -> str:
     write_private(folder / PUBLIC_KEY, public)
     kept = secrets.file.parent / PUBLIC_KEY
     if not kept.is_file() or kept.read_bytes() != public:
-        write_private(kept, public)
-        kept.chmod(0o644)
+        if kept.is_file():
+            _publish(kept.with_stem(f"{kept.stem}-{_name(kept.read_bytes())}"), kept.read_bytes())
+        _publish(kept, public)
     return fingerprint(public)
+
+
+def _publish(path: Path, public: bytes) -> None:
+    write_private(path, public)
+    path.chmod(0o644)
+
+
+def _name(public: bytes) -> str:
+    """The beginning of a key's fingerprint; of what is no key, that of its content."""
+    try:
+        return fingerprint(public)[:16]
+    except BadInputError:
+        return hashlib.sha256(public).hexdigest()[:16]
 
 
 def verify_manifest(folder: Path, trusted: bytes | str | None = None) -> Verified:

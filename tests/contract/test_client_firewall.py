@@ -215,25 +215,25 @@ def test_any_rules_become_any_others_and_then_nothing_is_to_do(
 
 def test_in_force_is_said_only_where_something_filters(client: PveClient, root: PveClient) -> None:
     wanted = walled(SSH)
-    nodes = {wanted.hostname: wanted.node}
+    guests = [in_force.Walled(wanted.hostname, wanted.node, wanted.vmid)]
     made = plan([wanted], look(client, wanted))
     assert in_force.unwritten(made) == {1000}
-    state = in_force.look(client, nodes, [wanted.hostname])
+    state = in_force.look(client, guests, [wanted.hostname])
     assert state.state == "not written"
     assert "rules of 1 of 1 containers (acme-h0) are still to be written" in state.text
     up(client, wanted)
     before = client.calls
-    state = in_force.look(client, nodes)
+    state = in_force.look(client, guests)
     assert client.calls - before == 1
     assert state.text == (
         "written, not in force: the datacenter firewall is off (Datacenter > Firewall > Options)"
     )
     root.call("PUT", "/cluster/firewall/options", {"enable": 1})
     # The lab stores rules and filters nothing: it must not be taken for a wall.
-    assert in_force.look(client, nodes).text == (
+    assert in_force.look(client, guests).text == (
         "written, not in force: the service pve-firewall of node pve does not run (dead)"
     )
-    assert in_force.look(client, {}).state == "not used"
+    assert in_force.look(client, []).state == "not used"
 
 
 def test_a_lost_firewall_flag_is_a_rule_that_is_not_written(client: PveClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 import subprocess
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from freehold import secrets, signing, vault
+from freehold.catalog.services import Secret
 from freehold.errors import BadInputError
 from freehold.secrets import SIGNING_KEY, Secrets
 from freehold.signing import ManifestError, sign_manifest, verify_manifest
@@ -42,6 +44,23 @@ def test_a_signed_folder_is_what_was_signed(folder: Path, opened: Secrets) -> No
     assert verify_manifest(folder, f"SHA256:{made.upper()}").known
     assert sign_manifest(folder, opened) == made, "the key stays"
     assert all(stat.S_IMODE((folder / name).stat().st_mode) == 0o600 for name in signing._OWN)
+
+
+def test_what_an_earlier_key_signed_can_be_checked(folder: Path, opened: Secrets, tmp_path: Path) -> None:
+    first = sign_manifest(folder, opened)
+    old = tmp_path / "old"
+    shutil.copytree(folder, old)
+    opened.rotate(SIGNING_KEY, Secret(type="ssh-key"))
+    second = sign_manifest(folder, opened)
+    now = opened.file.parent / signing.PUBLIC_KEY
+    kept = now.with_name(f"signing-key-{first[:16]}.pem")
+
+    assert first != second
+    assert verify_manifest(folder, now.read_bytes()).known
+    assert verify_manifest(old, kept.read_bytes()).known
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o644
+    with pytest.raises(ManifestError):
+        verify_manifest(old, now.read_bytes())
 
 
 def test_other_tools_read_it(folder: Path, opened: Secrets, tmp_path: Path) -> None:

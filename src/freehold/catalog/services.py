@@ -191,6 +191,9 @@ class ServiceMeta(_Meta):
     direct: str | None = None
     """What the service reaches past ``egress`` because it is not asked over HTTP, such as a mail server: an expression that
     gives a list of ``name:port``, empty ones left out."""
+    users: tuple[str, ...] = ()
+    """System users that the service runs as. What it reaches at addresses that nobody knows beforehand (``direct`` by a name, the
+    resolvers for it) is open to these alone, and to no other process of its host."""
     login: str | None = None
     """How to log in, for the summary: names of secrets and users in words."""
     variables: dict[str, str] = {}

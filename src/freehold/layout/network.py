@@ -203,7 +203,7 @@ def outgoing(
     for name, port_number in direct:
         found += _direct(stack, seat, name, port_number)
     if seat.role == EGRESS:
-        found += _from_egress(stack, ports)
+        found += _from_egress(stack, seat, ports)
     return tuple(found)
 
 
@@ -226,6 +226,7 @@ def _exporters(stack: Stack, seat: Seat, seats: Sequence[Seat]) -> Iterable[Outg
                 port=EXPORTER_PORT,
                 protocol="tcp",
                 comment=f"node exporters of {of}",
+                users=seat.meta.users if EVERYWHERE in destinations else (),
             )
 
 
@@ -240,25 +241,38 @@ def _network(address: str) -> IPv4Network:
 def _direct(stack: Stack, seat: Seat, name: str, port: int) -> Iterable[OutgoingRule]:
     destination = _network(name)
     yield OutgoingRule(
-        destinations=(destination,), port=port, protocol="tcp", comment=f"{name} for {seat.name}"
+        destinations=(destination,),
+        port=port,
+        protocol="tcp",
+        comment=f"{name} for {seat.name}",
+        users=seat.meta.users,
     )
     if destination == EVERYWHERE:
-        yield from _resolvers(stack)
+        yield from _resolvers(stack, seat)
 
 
-def _resolvers(stack: Stack) -> Iterable[OutgoingRule]:
-    """Where names are asked: the resolvers of the stack, else those of the node, whose addresses are not known here."""
+def _resolvers(stack: Stack, seat: Seat) -> Iterable[OutgoingRule]:
+    """Where names are asked: the resolvers of the stack, else those of the node, whose addresses are not known here.
+
+    Whoever asks a resolver can tell anybody outside something, in the name itself: so the service's own users alone may.
+    """
     servers = tuple(IPv4Network(address) for address in stack.network.dns) or (EVERYWHERE,)
     for protocol in ("udp", "tcp"):
-        yield OutgoingRule(destinations=servers, port=53, protocol=protocol, comment="names")
+        yield OutgoingRule(
+            destinations=servers, port=53, protocol=protocol, comment="names", users=seat.meta.users
+        )
 
 
-def _from_egress(stack: Stack, ports: Iterable[int]) -> Iterable[OutgoingRule]:
+def _from_egress(stack: Stack, seat: Seat, ports: Iterable[int]) -> Iterable[OutgoingRule]:
     """What the proxy's own user may reach: the ports of what is listed, at any address; which of them, its lists of names say."""
-    yield from _resolvers(stack)
+    yield from _resolvers(stack, seat)
     for port in sorted({80, 443, *ports}):
         yield OutgoingRule(
-            destinations=(EVERYWHERE,), port=port, protocol="tcp", comment="what is on the lists of names"
+            destinations=(EVERYWHERE,),
+            port=port,
+            protocol="tcp",
+            comment="what is on the lists of names",
+            users=seat.meta.users,
         )
 
 

@@ -84,6 +84,8 @@ class OutgoingRule(_Value):
     comment: str
     last: int | None = None
     """Last port, where the rule is for all from ``port`` on."""
+    users: tuple[str, ...] = ()
+    """Users whose processes alone may; everybody's where there are none."""
 
 
 class Host(_Value):

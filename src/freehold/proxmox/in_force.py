@@ -8,12 +8,12 @@ datacenter's firewall on: it would close nodes and guests that are not Freehold'
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Final, Literal
+from collections.abc import Collection, Iterator, Sequence
+from typing import Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from freehold.proxmox import propstrings
+from freehold.proxmox import firewall, propstrings
 from freehold.proxmox.changes import FieldDiff, Plan
 from freehold.proxmox.client import PveClient
 
@@ -31,12 +31,20 @@ class FirewallState(BaseModel):
 
     state: Literal["in force", "written, not in force", "not written", "not used"]
     reasons: tuple[str, ...] = ()
-    """Why it is not in force."""
+    """Why it is not in force; where it is, rules of an administrator's that let through more."""
 
     @property
     def text(self) -> str:
         """The state with its reasons, as one line."""
         return self.state + (f": {'; '.join(self.reasons)}" if self.reasons else "")
+
+
+class Walled(NamedTuple):
+    """A container whose firewall Freehold writes."""
+
+    name: str
+    node: str
+    vmid: int
 
 
 def unwritten(made: Plan) -> frozenset[int]:
@@ -54,33 +62,53 @@ def _gets_flag(diff: FieldDiff) -> bool:
     return net and "firewall=1" in (diff.new or "") and "firewall=1" not in (diff.old or "")
 
 
-def look(client: PveClient, nodes: Mapping[str, str], behind: Collection[str] = ()) -> FirewallState:
-    """Ask the datacenter, and where its firewall is on, the nodes. One call where it is off.
+def look(client: PveClient, guests: Sequence[Walled], behind: Collection[str] = ()) -> FirewallState:
+    """Ask the datacenter, where its firewall is on, the nodes, and where it is in force, the containers. One call where it is off.
 
     Args:
-        client: The session; it needs Sys.Audit on ``/`` and on the nodes.
-        nodes: The node of each container whose firewall Freehold writes, by the container's name.
+        client: The session; it needs Sys.Audit on ``/`` and on the nodes, and VM.Audit on the containers.
+        guests: The containers whose firewall Freehold writes.
         behind: Names of those whose rules are not written yet (`unwritten`).
 
     Raises:
         PveError: The API refused to say.
     """
-    if not nodes:
+    if not guests:
         return FirewallState(state=NOT_USED, reasons=("the stack file says network.firewall: false",))
     reasons = []
     if behind:
         names = ", ".join(sorted(behind)[:3]) + (" and others" if len(behind) > 3 else "")
-        reasons.append(f"rules of {len(behind)} of {len(nodes)} containers ({names}) are still to be written")
+        reasons.append(
+            f"rules of {len(behind)} of {len(guests)} containers ({names}) are still to be written"
+        )
     datacenter = client.get(
         "/cluster/firewall/options", doing="asking whether the datacenter's firewall is on"
     )
     if not int(datacenter.get("enable") or 0):
         reasons.append(OFF)
     else:
-        reasons += [reason for node in sorted({*nodes.values()}) if (reason := _asleep(client, node))]
+        reasons += [
+            reason for node in sorted({guest.node for guest in guests}) if (reason := _asleep(client, node))
+        ]
     if behind:
         return FirewallState(state=NOT_WRITTEN, reasons=tuple(reasons))
-    return FirewallState(state=WRITTEN if reasons else IN_FORCE, reasons=tuple(reasons))
+    if reasons:
+        return FirewallState(state=WRITTEN, reasons=tuple(reasons))
+    more = [told for guest in guests for told in _accepting(client, guest)]
+    shown = [*more[:3], *([f"and {len(more) - 3} others"] if len(more) > 3 else [])]
+    return FirewallState(state=IN_FORCE, reasons=tuple(shown))
+
+
+def _accepting(client: PveClient, guest: Walled) -> Iterator[str]:
+    """Rules of an administrator's that let through what Freehold's do not. Wherever such a rule stands: what none accepts is dropped."""
+    listed = client.get(
+        f"/nodes/{guest.node}/lxc/{guest.vmid}/firewall/rules",
+        doing=f"listing the firewall rules of {guest.name}",
+    )
+    for rule in listed:
+        accepts = rule.get("action") == "ACCEPT" or rule.get("type") == "group"
+        if accepts and propstrings.truth(rule.get("enable")) and not firewall.is_ours(rule):
+            yield f"rule {rule['pos']} of {guest.name} is not Freehold's and accepts besides: {firewall.text(rule)}"
 
 
 def _asleep(client: PveClient, node: str) -> str | None:

@@ -62,6 +62,20 @@ class PathStates(FactBase[dict[str, PathState]]):
         return {path: PathState(*values) for path, *values in rows}
 
 
+class SystemUsers(FactBase[set[str]]):
+    """Which of some users are there."""
+
+    default = set
+
+    @override
+    def command(self, names: list[str]) -> StringCommand:
+        return StringCommand("getent passwd", *map(QuoteString, names), "|| true")
+
+    @override
+    def process(self, output: list[str]) -> set[str]:
+        return {line.partition(":")[0] for line in output}
+
+
 @dataclass(frozen=True)
 class UnitState:
     """A systemd unit: ``load`` such as ``loaded`` or ``not-found``, ``file`` such as ``enabled`` or ``masked``."""

@@ -37,6 +37,7 @@ from freehold.pyinfra.facts import (
     PathState,
     PathStates,
     PendingHandlers,
+    SystemUsers,
     UnitState,
     UnitStates,
 )
@@ -233,6 +234,23 @@ def packages(names: Sequence[str], timeout: int = 900) -> Iterator[StringCommand
     yield StringCommand(
         f"{APT} install --no-install-recommends -y", *map(QuoteString, missing), _timeout=timeout
     )
+
+
+@operation()
+def system_users(names: Sequence[str] = ()) -> Iterator[StringCommand]:
+    """Make system users who are not there yet, as Debian's packages would make them (``adduser --system --group``).
+
+    + names: users; who exists stays as they are
+    """
+    there = host.get_fact(SystemUsers, names=list(names)) if names else set()
+    missing = [name for name in names if name not in there]
+    if not missing:
+        host.noop("all users are there")
+    for name in missing:
+        yield StringCommand(
+            "useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin",
+            QuoteString(name),
+        )
 
 
 @operation()

@@ -8,7 +8,7 @@ refused, so that nobody takes it for granted; the rest is left out.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 from .messages import SETTINGS
@@ -117,8 +117,15 @@ def leaving(data: dict[str, Any]) -> None:
         data.pop(key, None)
 
 
-def body(path: str, content: bytes) -> bytes:
+def body(path: str, content: bytes, names: Container[str] | None = None) -> bytes:
     """The body with the keys of the list.
+
+    Args:
+        path: The path that is asked for.
+        content: The body as it came.
+        names: The names of language models that can be asked; any is let through without them. What else stands in a name's place
+            is text of whoever asks, and LiteLLM's metrics would keep it (label ``model`` of
+            ``litellm_llm_api_failed_requests_metric``).
 
     Raises:
         RefusedError: It is no JSON object, would steer the router, or asks for a way instead of a language model.
@@ -132,7 +139,8 @@ def body(path: str, content: bytes) -> bytes:
     if steering := sorted(STEERING & {key for key, value in data.items() if value not in (None, [], {})}):
         raise RefusedError(400, f"The router does not take {', '.join(steering)} from applications.")
     model = data.get("model")
-    if not isinstance(model, str) or not model or model.startswith(CLOUD) or "," in model:
+    way = not isinstance(model, str) or not model or model.startswith(CLOUD) or "," in model
+    if way or (names is not None and model not in names):
         raise RefusedError(400, "The request names no language model of this router.")
     kept: dict[str, Any] = {key: value for key, value in data.items() if key in _BODIES[path]}
     return json.dumps(kept).encode()

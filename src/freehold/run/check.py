@@ -6,18 +6,30 @@ Each look is one call of the API or of SSH; nothing is changed.
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 from freehold.catalog import models, versions
 from freehold.catalog import services as catalog
 from freehold.errors import BadInputError, FreeholdError
-from freehold.layout import licence_gate, trial
+from freehold.layout import licence_gate, network, trial
 from freehold.layout.types import WEIGHTS_OWNER, Layout, NodeAccess
-from freehold.run import driver, firewall, given, gpus, own_certificate, plan, served, templates
+from freehold.run import (
+    driver,
+    firewall,
+    given,
+    gpus,
+    own_certificate,
+    plan,
+    route_names,
+    served,
+    templates,
+)
 from freehold.run.context import Client
 from freehold.run.finding import Finding as Finding
 from freehold.schema.stack import Use
@@ -85,6 +97,8 @@ def _findings(client: Client) -> Iterator[Finding]:
             "Put the certificate of the provider's authority there.",
         )
     yield from own_certificate.findings(client)
+    yield from _guarded("names that count as sensitive", partial(_names, client))
+    yield from _controller(client)
     yield _version(client)
     privileges = _privileges(client)
     yield privileges
@@ -105,6 +119,47 @@ def _findings(client: Client) -> Iterator[Finding]:
             yield from _guarded(f"NVIDIA driver of {node}", partial(_driver, client, node))
     yield from _root_steps(client)
     yield from _old_models(client)
+
+
+def _names(client: Client) -> Iterator[Finding]:
+    """A list of names that counts as sensitive and is empty: nobody's name would hold a conversation back."""
+    routing = client.stack.routing
+    if routing and routing.cloud and routing.sensitive.names and not route_names.load(client):
+        yield Finding(
+            "names that count as sensitive",
+            "warning",
+            f"{route_names.FILE} has no name, so conversations with names of your own clients may go to a cloud provider",
+            f"Run: freehold route names add {client.stack.client} FILE. Or say routing.sensitive.names: false in the stack file.",
+        )
+
+
+def _controller(client: Client) -> Iterator[Finding]:
+    """Whether containers will let this controller in by SSH; in the middle of a run, there would only be no answer."""
+    layout = client.layout
+    told = {_source(str(host.address)) for host in layout.hosts} - {None}
+    for address in sorted(map(IPv4Address, filter(None, told))):
+        if any(address in each for each in network.admins(client.stack)):
+            continue
+        # Nothing between here and the containers gives it another address.
+        certain = address in client.stack.network.subnet
+        yield Finding(
+            "this controller",
+            "problem" if certain else "warning",
+            f"it comes from {address}, and containers let in SSH from "
+            f"{', '.join(map(str, network.admins(client.stack)))} alone: they will not answer it"
+            + ("" if certain else ", unless something on the way gives it another address"),
+            "Add its network to network.admins in the stack file.",
+        )
+
+
+def _source(address: str) -> str | None:
+    """The address from which this machine would ask another; nothing is sent. None where no way leads there."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as door:
+        try:
+            door.connect((address, 22))
+        except OSError:
+            return None
+        return str(door.getsockname()[0])
 
 
 def _old_models(client: Client) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from freehold.proxmox import in_force
 from freehold.proxmox.changes import Plan
-from freehold.proxmox.in_force import FirewallState
+from freehold.proxmox.in_force import FirewallState, Walled
 from freehold.run.context import Client
 from freehold.run.finding import Finding
 
@@ -27,7 +27,7 @@ def state(client: Client, made: Plan | None = None) -> FirewallState:
     behind = in_force.unwritten(made) if made else frozenset()
     return in_force.look(
         client.api,
-        {host.hostname: host.node for host in hosts},
+        [Walled(host.hostname, host.node, host.vmid) for host in hosts],
         [host.hostname for host in hosts if host.vmid in behind],
     )
 

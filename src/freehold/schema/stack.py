@@ -191,7 +191,8 @@ class Network(Part):
     """For whom the address of a service at the gateway is, where it differs from what its role says: ``n8n: admins`` leaves
     people its forms and webhooks alone."""
     firewall: bool = True
-    """Whether rules for Proxmox VE's own firewall are written around each container, with the firewall flag of its interface."""
+    """Whether rules for Proxmox VE's own firewall are written around each container, and its interface has the firewall flag. With
+    ``false`` neither is written; nftables inside the containers holds all the same."""
 
     @property
     def first_address(self) -> IPv4Address:

@@ -14,12 +14,17 @@ from typing import Any
 
 import pytest
 
+import freehold.routing.requests
 from freehold import render
 
 NAMES = ("freehold_spool", "freehold_shipper", "freehold_audit")
 _STANDS_IN: dict[str, dict[str, Any]] = {
     "freehold_auth": {
-        "find": lambda key: {"name": "openwebui", "routes": []} if key == "Bearer sk-known" else None,
+        "asking": lambda headers: (
+            {"name": "openwebui", "routes": []}
+            if headers.get(b"authorization") == b"Bearer sk-known"
+            else None
+        ),
         "person": lambda request: "ada@acme.example",
     },
     "jwt": {"InvalidTokenError": ValueError},
@@ -52,6 +57,7 @@ def programs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNa
         module = ModuleType(name)
         module.__dict__.update(content)
         monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setitem(sys.modules, "freehold_routing", freehold.routing)
     monkeypatch.syspath_prepend(str(folder))
     found = {name.removeprefix("freehold_"): importlib.import_module(name) for name in NAMES}
     yield SimpleNamespace(**found)

@@ -298,7 +298,6 @@ async def test_the_beginning_does_not_hold_up_other_requests(
 async def test_what_the_detectors_find_is_blacked_out_before_it_is_kept(
     recorded: Any, settings: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "freehold_routing", freehold.routing)
     monkeypatch.setitem(sys.modules, "freehold_routing.detect", freehold.routing.detect)
     (folder / "routing.json").write_text("{}")
     (folder / "names.json").write_text('["Grundig Brandstetter"]')

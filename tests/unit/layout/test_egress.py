@@ -131,6 +131,37 @@ def test_a_mail_server_is_reached_past_it() -> None:
     }
 
 
+def test_what_leads_to_anybody_is_for_the_services_own_users() -> None:
+    mail = {"mail_to": ["it@acme.example"], "mail_from": "ai@acme.example", "smtp_server": "mail.example:465"}
+    acme = {
+        "certificate": "acme",
+        "acme_mail": "it@acme.example",
+        "acme_dns": "rfc2136",
+        "acme_dns_server": "192.0.2.53",
+    }
+    layout = build(
+        services={"alertmanager": mail, "prometheus": None, "caddy": acme},
+        nodes={"pve": {"address": "pve.acme.internal"}},
+        network={"subnet": "10.20.0.0/24", "dns": ["10.20.0.3"]},
+    )
+    known = {f"{host.address}/32" for host in layout.hosts}
+    users = {
+        host.name: {
+            rule.users for rule in host.outgoing or () if {str(to) for to in rule.destinations} - known
+        }
+        for host in layout.hosts
+    }
+
+    assert users == {
+        "egress": {("proxy", "_apt")},
+        "alertmanager": {("prometheus",)},
+        "prometheus": {("prometheus",)},
+        "caddy": {("root",)},
+    }
+    rules = layout.host("alertmanager").outgoing or ()
+    assert {rule.port for rule in rules if rule.users} == {465, 53}
+
+
 def test_only_the_way_out_asks_for_names() -> None:
     layout = build(network={"subnet": "10.20.0.0/24", "dns": ["10.20.0.3"]})
 

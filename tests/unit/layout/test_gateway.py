@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,46 @@ def test_engines_and_the_router_have_no_address_at_the_gateway() -> None:
 
 def test_traces_and_monitoring_are_for_administrators() -> None:
     assert _admin(laid_out()) == {"openwebui": False, "n8n": False, "langfuse": True, "grafana": True}
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """As Caddy's matcher ``path``: a ``*`` at the end alone stands for anything, any other for one part of the path."""
+    if pattern.endswith("*") and pattern.count("*") == 1:
+        return path.startswith(pattern[:-1])
+    return re.fullmatch(re.escape(pattern).replace(r"\*", "[^/]*"), path) is not None
+
+
+@pytest.mark.parametrize(
+    ("path", "closed"),
+    [
+        ("/api/v1/functions/id/filter/update", True),
+        ("/api/v1/functions/id/filter/toggle/global", True),
+        ("/api/v1/functions/id/filter/valves/update", True),
+        ("/api/v1/functions/id/filter/valves/user", False),
+        ("/api/v1/functions/id/filter/valves/user/update", False),
+        ("/api/v1/functions/", False),
+        ("/api/v1/audio/config/update", True),
+        ("/api/v1/audio/speech", False),
+        ("/api/v1/images/config/update", True),
+        ("/api/v1/images/generations", False),
+        ("/api/v1/retrieval/embedding/update", True),
+        ("/api/v1/retrieval/process/file", False),
+        ("/api/v1/knowledge/external/connections", True),
+        ("/api/v1/knowledge/", False),
+        ("/api/v1/tasks/config/update", True),
+        ("/api/v1/tasks/config", False),
+        ("/api/v1/tools/load/url", True),
+        ("/api/v1/tools/", False),
+        ("/openai/config/update", True),
+        ("/openai/chat/completions", False),
+        ("/api/v1/configs/banners", False),
+    ],
+)
+def test_what_changes_the_chat_for_all_is_for_administrators(path: str, closed: bool) -> None:
+    """Paths of Open WebUI 0.12.4 (``backend/open_webui/routers``): closed is what asks for the role of an administrator."""
+    (chat,) = (route for route in laid_out().routes if route.service == "openwebui")
+
+    assert any(_matches(path, pattern) for pattern in chat.admin_paths) is closed
 
 
 def test_the_client_says_otherwise() -> None:

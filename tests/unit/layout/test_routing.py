@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tests.unit.layout.conftest import stack
 from tests.unit.layout.test_n8n import MODELS
 
@@ -45,6 +47,23 @@ def policy(**changes: Any) -> RoutingPolicy:
 
 def routing(**changes: Any) -> dict[str, Any]:
     return {**ROUTING, **changes}
+
+
+def _examples() -> list[dict[str, Any]]:
+    page = (Path(__file__).parents[3] / "docs/routing.md").read_text(encoding="utf-8")
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    return [block for block in blocks if "routing" in block]
+
+
+@pytest.mark.parametrize(
+    "example", _examples(), ids=lambda example: ",".join(example["routing"]["providers"])
+)
+def test_what_the_page_shows_is_a_policy(example: dict[str, Any]) -> None:
+    assert set(policy(**example).cloud) == set(example["routing"]["cloud"])
+
+
+def test_the_page_shows_two_clients() -> None:
+    assert len(_examples()) == 2
 
 
 def test_without_routing_and_limits_there_is_no_policy_and_no_memory() -> None:

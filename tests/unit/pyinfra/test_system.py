@@ -165,6 +165,17 @@ def test_a_firewall_that_would_lock_the_controller_out_is_refused(commands: Comm
     assert commands(system.keep_reachable, {"SSH_CONNECTION": ["10.20.0.1"]}, sources=networks) == []
 
 
+def test_users_are_made_before_rules_name_them(commands: Commands) -> None:
+    proxy = "proxy:x:13:13:proxy:/bin:/usr/sbin/nologin"
+
+    assert commands(system.system_users, {}, names=[]) == []
+    assert commands(system.system_users, {"getent": [proxy]}, names=["proxy"]) == []
+    made = commands(system.system_users, {"getent": [proxy]}, names=["prometheus", "proxy"])
+    assert len(made) == 1
+    assert made[0].startswith("useradd --system ")
+    assert made[0].endswith(" prometheus")
+
+
 def test_firewall_is_applied_again_when_the_rules_in_force_differ(commands: Commands) -> None:
     same, other = "a" * 64 + "  -", "b" * 64 + "  -"
 

@@ -33,9 +33,7 @@ def test_the_firewall_replaces_its_own_table_at_once_and_drops_by_default() -> N
 
     lines = [
         line.strip()
-        for line in render(
-            "base/nftables.conf.j2", {"rules": rules, "outgoing": None, "only_user": None}
-        ).splitlines()
+        for line in render("base/nftables.conf.j2", {"rules": rules, "outgoing": None}).splitlines()
     ]
 
     assert lines[1:4] == ["table inet freehold", "delete table inet freehold", "table inet freehold {"]
@@ -50,30 +48,27 @@ def test_what_leaves_is_refused_at_once_but_for_what_is_listed() -> None:
             "destinations": ["10.0.0.5/32"],
             "protocol": "tcp",
             "port": 3128,
-            "anywhere": False,
+            "users": [],
             "comment": "egress proxy",
         },
         {
             "destinations": ["0.0.0.0/0"],
             "protocol": "tcp",
             "port": "1-65535",
-            "anywhere": True,
+            "users": ["proxy", "_apt"],
             "comment": "names",
         },
     ]
 
-    def output(only_user: str | None) -> list[str]:
-        text = render("base/nftables.conf.j2", {"rules": [], "outgoing": listed, "only_user": only_user})
-        return [line.strip() for line in text.partition("chain output")[2].splitlines()]
+    text = render("base/nftables.conf.j2", {"rules": [], "outgoing": listed})
+    lines = [line.strip() for line in text.partition("chain output")[2].splitlines()]
 
-    lines = output(None)
     assert "type filter hook output priority filter; policy drop;" in lines
     assert 'ip daddr { 10.0.0.5/32 } tcp dport 3128 accept comment "egress proxy"' in lines
     assert 'meta l4proto tcp counter reject with tcp reset comment "refused"' in lines
-    assert 'meta skuid proxy ip daddr { 0.0.0.0/0 } tcp dport 1-65535 accept comment "names"' in output(
-        "proxy"
+    assert (
+        'meta skuid { proxy, _apt } ip daddr { 0.0.0.0/0 } tcp dport 1-65535 accept comment "names"' in lines
     )
-    assert 'ip daddr { 10.0.0.5/32 } tcp dport 3128 accept comment "egress proxy"' in output("proxy")
 
 
 def test_upgrades_take_the_security_archive_alone() -> None:

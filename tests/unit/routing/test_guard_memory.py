@@ -30,6 +30,7 @@ POLICY = {
 }
 USERS = {
     "ada@acme.example": {"groups": ["lawyers"], "requests_per_minute": 2, "tokens_per_day": 50},
+    "eva@acme.example": {"groups": ["lawyers"]},
     "bob@acme.example": {"groups": []},
 }
 HELLO = [{"role": "user", "content": "What is a contract?"}]
@@ -189,6 +190,24 @@ async def test_what_was_sensitive_once_holds_the_rest_of_the_conversation(guard:
     assert another["metadata"]["freehold_sticky"] is False
     assert fourth["metadata"]["freehold_sticky"] is True
     assert not any("chat-1" in name for name in valkey.kept), "conversations stand there as keyed hashes"
+
+
+def _conversations(valkey: Valkey) -> list[str]:
+    return [name for name in valkey.kept if ":conversation:" in name]
+
+
+async def test_what_others_write_into_valkey_lets_nothing_out(guard: Any, valkey: Valkey) -> None:
+    await ask(guard, session="chat-2", user="eva@acme.example")
+    (elsewhere,) = _conversations(valkey)
+    clean = valkey.kept[elsewhere]
+    await ask(guard, ACCOUNT, user="eva@acme.example")
+    (kept,) = {*_conversations(valkey)} - {elsewhere}
+    sensitive = valkey.kept[kept]
+    for written in ("clean", clean, sensitive.replace("sensitive", "clean"), "", "clean:\u00e9"):
+        valkey.kept[kept] = written
+        data = await ask(guard, ANSWERED, user="eva@acme.example")
+        assert (data["model"], reason(data)) == ("assistant", "unknown_past"), written
+        assert reason(await ask(guard, user="eva@acme.example")) == "conversation", "and it stays"
 
 
 async def test_a_name_on_the_list_and_a_task(guard: Any) -> None:

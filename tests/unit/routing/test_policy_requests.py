@@ -10,11 +10,12 @@ import pytest
 from freehold.routing import requests
 
 CHAT = "/v1/chat/completions"
+NAMES = frozenset({"assistant", "claude", "cloud/claude"})
 HELLO: dict[str, Any] = {"model": "claude", "messages": [{"role": "user", "content": "Hello"}]}
 
 
 def cleaned(body: dict[str, Any], path: str = CHAT) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(requests.body(path, json.dumps(body).encode()))
+    found: dict[str, Any] = json.loads(requests.body(path, json.dumps(body).encode(), NAMES))
     return found
 
 
@@ -44,17 +45,26 @@ def test_a_way_is_no_language_model(model: Any) -> None:
         cleaned({**HELLO, "model": model})
 
 
+def test_a_text_in_place_of_a_name_does_not_reach_the_metrics_of_litellm() -> None:
+    with pytest.raises(requests.RefusedError) as caught:
+        cleaned({**HELLO, "model": "Max Mustermann"})
+
+    assert caught.value.status == 400
+    assert "Mustermann" not in str(caught.value)
+    assert json.loads(requests.body(CHAT, json.dumps({"model": "Max Mustermann"}).encode())), "a stranger's"
+
+
 @pytest.mark.parametrize("content", [b"", b"x", b"[]", b'"x"', b"[" * 100_000])
 def test_what_is_no_json_object_is_refused(content: bytes) -> None:
     with pytest.raises(requests.RefusedError):
-        requests.body(CHAT, content)
+        requests.body(CHAT, content, NAMES)
 
 
 def test_of_two_equal_keys_one_is_left() -> None:
     twice = b'{"model": "assistant", "model": "cloud/claude", "messages": []}'
 
     with pytest.raises(requests.RefusedError):
-        requests.body(CHAT, twice)
+        requests.body(CHAT, twice, NAMES)
 
 
 def test_headers_that_litellm_trusts_are_left_out() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from freehold.errors import ExitCode
 from freehold.proxmox import errors, in_force
 from freehold.proxmox.changes import Plan
 from freehold.proxmox.privileges import grants
-from freehold.run import check
+from freehold.run import check, firewall, route_names
 from freehold.run.check import Finding
 from freehold.run.context import Client
 from freehold.run.prepare import needs
@@ -67,6 +68,7 @@ def sound(client: Client) -> dict[str, Any]:
         "/cluster/firewall/options": {"enable": 1},
         "/nodes/pve/firewall/options": {},
         "/nodes/pve/services/pve-firewall/state": {"state": "running"},
+        **{f"/nodes/pve/lxc/{host.vmid}/firewall/rules": [] for host in client.layout.hosts},
     }
 
 
@@ -77,6 +79,7 @@ Look = Callable[..., list[Finding]]
 def look(open_client: Open, monkeypatch: pytest.MonkeyPatch) -> Look:
     """``look(answers, **changes)``: the findings that are no ``ok`` when answers differ so."""
     monkeypatch.setattr(check.plan, "plan", lambda client: (Plan(client="acme"), None))
+    monkeypatch.setattr(check, "_source", lambda address: "10.86.0.1")
 
     def look(answers: dict[str, Any] | None = None, **changes: Any) -> list[Finding]:
         client = open_client(**changes)
@@ -95,6 +98,71 @@ def test_rules_outside_the_containers_that_nothing_reads_are_a_warning(look: Loo
     assert (finding.about, finding.status) == ("Proxmox firewall", "warning")
     assert finding.detail == f"written, not in force: {in_force.OFF}"
     assert "docs/firewall.md" in finding.remedy
+
+
+def test_rules_of_an_administrator_that_accept_more_are_named(open_client: Open) -> None:
+    client = open_client()
+    first = client.layout.hosts[0]
+    rule = {"pos": 0, "type": "in", "action": "ACCEPT", "enable": 1, "proto": "tcp", "dport": "8080"}
+    listed = [
+        {**rule, "comment": "backup"},
+        {**rule, "pos": 1, "enable": 0},
+        {**rule, "pos": 2, "action": "DROP"},
+        {**rule, "pos": 3, "comment": "freehold: SSH"},
+        {"pos": 4, "type": "group", "action": "backup", "enable": 1},
+    ]
+    rules = f"/nodes/pve/lxc/{first.vmid}/firewall/rules"
+    client.__dict__["api"] = TableApi({**sound(client), rules: listed})
+    finding = firewall.finding(client, Plan(client="acme"))
+
+    assert finding.status == "ok"
+    assert finding.detail == (
+        f"in force: rule 0 of {first.hostname} is not Freehold's and accepts besides: in ACCEPT tcp 8080 (backup); "
+        f"rule 4 of {first.hostname} is not Freehold's and accepts besides: group backup"
+    )
+    client.__dict__["api"] = TableApi(sound(client))
+    assert firewall.finding(client, Plan(client="acme")).detail == "in force"
+
+
+CLOUD = {"providers": {"anthropic": None}, "cloud": {"claude": {"provider": "anthropic", "model": "m"}}}
+ENGINE = {"services": {"vllm": {"device": "cpu", "model": "/models/tiny"}, "litellm": None}}
+
+
+def test_an_empty_list_of_names_is_a_warning_where_something_may_leave(look: Look, home: Path) -> None:
+    def about(**routing: Any) -> list[str]:
+        found = look(**ENGINE, routing={**CLOUD, **routing})
+        return [f"{each.status}: {each.detail}" for each in found if each.about.startswith("names")]
+
+    (told,) = about()
+    assert told.startswith("warning: names.yml has no name")
+    assert about(sensitive={"names": False}) == []
+    assert [each for each in look(**ENGINE) if each.about.startswith("names")] == []
+    route_names.add(Client.open(home / "freehold_inventory/acme/stack.yml"), ["Hans Wurstinger"])
+    assert about() == []
+
+
+def test_a_controller_that_containers_would_shut_out_is_told_before_they_are_made(
+    look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shut = {"network": {**STACK["network"], "admins": ["192.168.9.0/24"]}}
+    (certain,) = look(**shut)
+    assert (certain.about, certain.status) == ("this controller", "problem")
+    assert "10.86.0.1" in certain.detail
+    assert "192.168.9.0/24" in certain.detail
+    monkeypatch.setattr(check, "_source", lambda address: "172.20.0.5")
+    (uncertain,) = look()
+    assert (uncertain.status, uncertain.remedy) == (
+        "warning",
+        "Add its network to network.admins in the stack file.",
+    )
+    monkeypatch.setattr(check, "_source", lambda address: "192.168.9.7")
+    assert look(**shut) == []
+    monkeypatch.setattr(check, "_source", lambda address: None)
+    assert look(**shut) == []
+
+
+def test_the_controllers_address_is_that_of_the_way_there() -> None:
+    assert check._source("127.0.0.1") == "127.0.0.1"
 
 
 def test_an_engine_without_its_gpu_is_seen_before_anything_is_made(look: Look) -> None:

@@ -217,7 +217,7 @@ def test_the_address_of_a_webhook_is_kept_to_ourselves(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_said_with_what_would_supply_it(tmp_path: Path) -> None:
-    client = opened(tmp_path, "example-law-firm")
+    client = opened(tmp_path, "example-law-firm", governance={})
     said = missing(written(client))
 
     for key in ("purpose", "controller", "risk_class", "oversight", "stop", "training", "impact_assessment"):
@@ -232,6 +232,20 @@ def test_what_is_missing_is_said_with_what_would_supply_it(tmp_path: Path) -> No
     text = (client.directory / "evidence" / "2026-11-22T101500Z" / "index.html").read_text()
     assert text.index("What is missing") < text.index("1. Purpose, risk and oversight")
     assert "No cloud provider: nothing can leave." in text
+
+
+def test_ways_to_anybody_are_shown_with_whom_they_are_for(tmp_path: Path) -> None:
+    pack = written(opened(tmp_path, "example-law-firm"))
+    rows = told(pack)["sections"]["leaving"]["data"]["outside"]
+    mail = next(row for row in rows if row["from"] == "alertmanager" and "port 587/tcp" in row["to"])
+
+    assert mail["why"] == "mail.example-law-firm.de for alertmanager (user prometheus alone)"
+
+
+def test_the_example_states_what_a_firm_would_and_lacks_what_it_has_not_done(tmp_path: Path) -> None:
+    said = missing(written(opened(tmp_path, "example-law-firm")))
+
+    assert re.findall(r"`governance\.(\w+)`", said) == ["impact_assessment"]
 
 
 def test_what_the_client_states_is_shown_and_no_longer_missing(tmp_path: Path) -> None:

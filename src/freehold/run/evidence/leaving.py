@@ -85,7 +85,8 @@ def outside(known: Known) -> list[dict[str, str]]:
                     {
                         "from": host.name,
                         "to": f"{_ANYWHERE.get(listed(away), listed(away))}, port {ports}/{rule.protocol}",
-                        "why": rule.comment,
+                        "why": rule.comment
+                        + (f" (user {', '.join(rule.users)} alone)" if rule.users else ""),
                     }
                 )
     return rows
