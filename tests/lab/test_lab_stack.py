@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
+from benchmarks.routing import QUESTION
 
 from freehold.catalog import services
 from freehold.lab import cloud_standin
 from freehold.lab.machine.paths import LabPaths
 
+from . import asking
 from .freehold_command import REPOSITORY, Freehold
 
 pytestmark = pytest.mark.lab
@@ -62,6 +65,21 @@ def test_a_person_chats_in_a_browser(freehold: Freehold, stack: Path, tmp_path: 
     )
     assert done.returncode == 0, done.stdout[-4000:]
     assert picture.stat().st_size > 10_000
+
+
+def test_what_is_not_sensitive_goes_by_the_one_way_out_and_a_bank_account_stays(
+    freehold: Freehold, stack: Path
+) -> None:
+    asker, cloud = asking.asker(freehold, stack), asking.cloud()
+    before = cloud.count()
+    account = [{"role": "user", "content": "Pay to DE89 3704 0044 0532 0130 00"}]
+    calls = [[asker.call(str(uuid.uuid4()), messages, asker.model)] for messages in (QUESTION, account)]
+    answers = [turns[0] for turns in asker.send(calls)]
+
+    assert [(status, told["route"]) for status, _, told in answers] == [(200, "cloud"), (200, "local")]
+    assert cloud.count() == before + 1
+    tunnels = freehold.ssh(CLIENT, "egress", "cat /var/log/squid/access.log").stdout
+    assert f" {asker.address} CONNECT {asking.CLOUD.removeprefix('https://')} " in tunnels
 
 
 def test_an_auditor_gets_a_signed_folder_with_what_the_hosts_say(freehold: Freehold, stack: Path) -> None:

@@ -17,17 +17,14 @@ from benchmarks.leaks import NAMES, conversations
 from benchmarks.routing import QUESTION, Asker, Cloud, leaks
 
 from freehold.lab import cloud_standin
-from freehold.lab.machine.network import CLOUD_PORT
-from freehold.lab.machine.paths import LabPaths
-from freehold.run.context import Client
 
+from . import asking
 from .freehold_command import REPOSITORY, Freehold
 from .model_client import model_client
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 CLIENT = "routed"
-CLOUD = f"https://10.86.0.1:{CLOUD_PORT}"
 CASES = """
 - {name: harmless, text: "What is the capital of France?", user: ada@routed.internal, expect: cloud, because: allowed}
 - {name: account, text: "Pay to DE89 3704 0044 0532 0130 00", user: ada@routed.internal, expect: local, because: bank-account}
@@ -35,10 +32,6 @@ CASES = """
 - {name: file, text: "What does it say?", attachments: true, user: ada@routed.internal, expect: local, because: attachments}
 - {name: nobody's, text: "Hello", model: gpt-5, user: ada@routed.internal, expect: refused}
 """
-
-
-def _certificate() -> Path:
-    return LabPaths.from_environment().state / cloud_standin.CERTIFICATE
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +49,9 @@ def stack(freehold: Freehold) -> Iterator[Path]:
         "ollama": {**ollama["services"]["ollama"], "models": models},
     }
     routing = {
-        "providers": {"acme": {"kind": "openai-compatible", "endpoint": f"{CLOUD}/v1", "region": "DE"}},
+        "providers": {
+            "acme": {"kind": "openai-compatible", "endpoint": f"{asking.CLOUD}/v1", "region": "DE"}
+        },
         "cloud": {"gpt": {"provider": "acme", "model": "gpt-standin", "groups": ["lawyers"]}},
     }
     given: dict[str, Any] = {
@@ -86,15 +81,12 @@ def _hand_in(freehold: Freehold, path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def asker(stack: Path, freehold: Freehold) -> Asker:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in freehold.env().items():
-            patch.setenv(name, value)
-        return Asker(Client.open(stack))
+    return asking.asker(freehold, stack)
 
 
 @pytest.fixture(scope="module")
 def cloud(stack: Path) -> Cloud:
-    return Cloud(CLOUD, _certificate())
+    return asking.cloud()
 
 
 def test_the_deployed_policy_holds_the_cases(freehold: Freehold, stack: Path) -> None:
