@@ -17,6 +17,15 @@ from .freehold_command import Freehold
 CLOUD = f"https://10.86.0.1:{CLOUD_PORT}"
 
 
+def prepare(freehold: Freehold, stack: Path) -> None:
+    """What stands before ``up`` for a client with the lab's whole stack: stand-ins, rights, and the key of the cloud."""
+    client = stack.parent.name
+    freehold("lab", "versions", str(stack.parent))
+    freehold("prepare", client)
+    key = LabPaths.from_environment().state / cloud_standin.KEY_FILE
+    freehold("secrets", "set", client, "litellm.cloud_standin", stdin=key)
+
+
 def asker(freehold: Freehold, stack: Path) -> Asker:
     """The first of the client's people who may use a cloud language model."""
     with pytest.MonkeyPatch.context() as patch:

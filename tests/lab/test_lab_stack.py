@@ -12,8 +12,6 @@ import pytest
 from benchmarks.routing import QUESTION
 
 from freehold.catalog import services
-from freehold.lab import cloud_standin
-from freehold.lab.machine.paths import LabPaths
 
 from . import asking
 from .freehold_command import REPOSITORY, Freehold
@@ -30,15 +28,11 @@ STAND_INS = {"ClickHouse", "Grafana", "Langfuse", "Ollama", "Qdrant"}
 
 @pytest.fixture(scope="module")
 def stack(freehold: Freehold) -> Path:
-    path = freehold.write(CLIENT, "10.86.0.5", 2000)
-    freehold("lab", "versions", str(path.parent))
-    return path
+    return freehold.write(CLIENT, "10.86.0.5", 2000)
 
 
 def test_from_nothing_to_a_proven_stack(freehold: Freehold, stack: Path) -> None:
-    freehold("prepare", CLIENT)
-    key = LabPaths.from_environment().state / cloud_standin.KEY_FILE
-    freehold("secrets", "set", CLIENT, "litellm.cloud_standin", stdin=key)
+    asking.prepare(freehold, stack)
     summary = freehold.up(CLIENT)
     assert {host["host"] for host in summary["hosts"]} == HOSTS
     routes = [route for meta in KNOWN.values() for route in meta.routes]

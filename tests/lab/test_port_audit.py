@@ -13,7 +13,7 @@ import yaml
 
 from freehold.layout.types import Layout
 
-from . import port_audit
+from . import asking, port_audit
 from .freehold_command import Freehold
 from .vantage import Vantage, standing
 
@@ -22,46 +22,23 @@ pytestmark = [pytest.mark.lab, pytest.mark.slow]
 CLIENT = "ports"
 STRANGER, USER, ADMIN = "10.86.0.244", "10.86.0.249", "10.86.0.254"
 SUBNET = "10.86.0.0/24"
-SERVICES = ("caddy", "postgres", "valkey", "qdrant", "prometheus", "litellm", "openwebui", "vllm")
-COME_ALONG = ("alertmanager", "egress", "weights")
-HOSTS = tuple(f"10.86.0.{number}" for number in range(154, 209, 5))
 REPORT = Path(os.environ.get("FREEHOLD_PORT_AUDIT", "/tmp/freehold-port-audit"))
 """Where the report is left: ``audit.json`` and ``audit.md``."""
 
 
-def _stack(freehold: Freehold) -> Path:
-    """A small stack in the lab's network, whose users and administrators are one machine each."""
-    own = {
-        "vllm": {"device": "cpu", "kv_cache_mib": 256},
-        # A stand-in of the Hugging Face hub, which has the tiny language model.
-        "weights": {"hub": "http://10.86.0.1:8080/hub"},
-    }
-    services = {name: own.get(name) for name in (*SERVICES, "weights")}
-    path = freehold.write(
-        CLIENT,
-        HOSTS[0],
-        5400,
-        services=services,
-        models={"tiny": {"context": 2048, "users": 2}},
-        egress={"closed": True},
-    )
+@pytest.fixture(scope="module")
+def layout(freehold: Freehold) -> Iterator[Layout]:
+    """The whole stack, whose users and administrators are one machine each; who runs Freehold comes from the bridge's own address."""
+    path = freehold.write(CLIENT, "10.86.0.104", 5400)
     stack = yaml.safe_load(path.read_text(encoding="utf-8"))
-    for name, address in zip((*SERVICES, *COME_ALONG), HOSTS, strict=True):
-        stack["hosts"].setdefault(name, {})["address"] = address
-    stack["hosts"] = {name: host for name, host in stack["hosts"].items() if "address" in host}
-    # Whoever runs Freehold comes from the bridge's own address.
     stack["network"] |= {"admins": ["10.86.0.1/32", f"{ADMIN}/32"], "users": [f"{USER}/32"]}
     path.write_text(yaml.safe_dump(stack, sort_keys=False), encoding="utf-8")
-    return path
-
-
-@pytest.fixture(scope="module")
-def layout(freehold: Freehold) -> Layout:
-    path = _stack(freehold)
-    freehold("lab", "versions", str(path.parent))
-    freehold("prepare", CLIENT)
+    asking.prepare(freehold, path)
     freehold.up(CLIENT, "--no-proof")
-    return Layout.model_validate(freehold.json("show", "layout", CLIENT))
+    try:
+        yield Layout.model_validate(freehold.json("show", "layout", CLIENT))
+    finally:
+        freehold("down", CLIENT, "--confirm", CLIENT, code=None)
 
 
 @pytest.fixture(scope="module")
