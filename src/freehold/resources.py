@@ -65,6 +65,6 @@ def package() -> Path:
     return _PACKAGE
 
 
-def modules(name: str) -> list[Path]:
-    """The modules of a package of Freehold's own, such as ``routing``, in order."""
-    return sorted((_PACKAGE / name).rglob("*.py"))
+def package_files(name: str) -> list[Path]:
+    """The files of a package of Freehold's own, such as ``routing``, in order: its modules and what they read."""
+    return sorted(path for path in (_PACKAGE / name).rglob("*") if path.suffix in {".py", ".txt"})

@@ -59,6 +59,14 @@ _CLOSED = [
 ]
 """Pages of LiteLLM, some of which answer without a key."""
 
+SENSITIVE = {
+    "bank-account": "Bitte zahlen Sie auf DE89 3704 0044 0532 0130 00.",
+    "health": "Die Patientin hat Brustkrebs und bekommt eine Chemotherapie.",
+    "legal": "This memo is privileged: attorney-client communication, work product.",
+    "credential": "export AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+}
+"""Texts by a category that each is of, of detectors that read numbers, lists of terms, and shapes."""
+
 _LAB_ANSWER = "Hello from the tiny stand-in model of this lab."
 
 
@@ -423,7 +431,7 @@ def test_what_is_sensitive_stays_whoever_asks(router: Router, layout: Layout) ->
         for name in [*policy.cloud, *policy.tasks]
         for user in people[:20]
         for what in (
-            {"text": "Bitte zahlen Sie auf DE89 3704 0044 0532 0130 00."},
+            *({"text": text} for category, text in SENSITIVE.items() if category not in policy.ignore),
             {"text": "Hello", "session": None},
             {"text": "Hello", "earlier_sensitive": True},
             {"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]},

@@ -97,7 +97,7 @@ def test_the_deployed_policy_holds_the_cases(freehold: Freehold, stack: Path) ->
 def test_nothing_sensitive_reaches_the_cloud(asker: Asker, cloud: Cloud) -> None:
     found = leaks(asker, cloud, conversations(sensitive=1340, clean=670))
 
-    assert found["leaked"] == found["canaries_at_the_cloud"] == 0, found
+    assert (found["leaked_by_category"], found["canaries_at_the_cloud"]) == ({}, 0)
     assert found["calls_that_reached_the_cloud"] == found["calls_sent_to_the_cloud"] > 0, found
     assert set(found["statuses"]) == {"200"}
 

@@ -15,6 +15,8 @@ from .categories import CATEGORIES, Hit
 from .words import Word, form
 
 FOLDER = Path(__file__).parent / "terms"
+LANGUAGES = ("any", "de", "en", "es", "fr", "it", "nl", "pl")
+"""Names of the lists; one that is not there is an error, since what it names would leave unseen."""
 NEAR = 70
 """Characters between a hint and a person that it is about."""
 TOGETHER = 300
@@ -62,7 +64,8 @@ def _part(text: str) -> _Part:
 @cache
 def _table() -> _Table:
     table = _Table({}, {}, {}, {})
-    for path in sorted(FOLDER.glob("*.txt")):
+    for language in LANGUAGES:
+        path = FOLDER / f"{language}.txt"
         section: _Term | None = None
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             if line.startswith("["):
@@ -71,7 +74,7 @@ def _table() -> _Table:
                     kind or category in {"person", "never"}
                 ):
                     raise ValueError(f"{path.name}:{number}: no such section: {line}")
-                section = _Term(category, kind, path.stem)
+                section = _Term(category, kind, language)
             elif line.strip() and not line.startswith("#"):
                 if section is None:
                     raise ValueError(f"{path.name}:{number}: a term before the first section")

@@ -105,7 +105,7 @@ def _each(entry: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
             "src": str(path.relative_to(root)),
             "dest": f"{entry['dest']}/{path.relative_to(root / entry['package'])}",
         }
-        for path in resources.modules(entry["package"])
+        for path in resources.package_files(entry["package"])
     ]
 
 
