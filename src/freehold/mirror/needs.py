@@ -5,13 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
-
-from jinja2 import StrictUndefined
-from jinja2.sandbox import SandboxedEnvironment
 
 from freehold import resources
 from freehold.catalog import services as catalog_of
@@ -155,7 +151,7 @@ def _of_service(layout: Layout, placed: ServicePlacement, lock: Mapping[str, Art
     system = layout.host(placed.host).os
     values = _defaults(placed.role) | placed.variables
     artifacts = {name: lock[name] for name in meta.artifacts}
-    needed = {name: one for name, one in artifacts.items() if one.when is None or _true(one.when, values)}
+    needed = {name: one for name, one in artifacts.items() if one.needed(values)}
     if names := sorted({package for one in needed.values() for package in one.packages}):
         yield Packages(f"Debian packages of {placed.title}", catalog_of.CODENAMES[system], tuple(names))
     for name, one in needed.items():
@@ -254,15 +250,6 @@ def _places(values: Mapping[str, Any]) -> Iterable[str]:
 
 def _defaults(service: str) -> dict[str, Any]:
     return {name: option.get("default") for name, option in catalog_of.argument_specs(service).items()}
-
-
-@cache
-def _environment() -> SandboxedEnvironment:
-    return SandboxedEnvironment(undefined=StrictUndefined)
-
-
-def _true(expression: str, values: Mapping[str, Any]) -> bool:
-    return bool(_environment().compile_expression(expression, undefined_to_none=False)(**values))
 
 
 def _uv() -> str:
