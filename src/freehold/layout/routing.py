@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -172,15 +172,26 @@ def policy(
     )
 
 
-def names_for_role(found: RoutingPolicy | None) -> dict[str, Any]:
-    """What expressions of ``meta/service.yml`` see as ``policy``; empty where there is none."""
+def names_for_role(
+    found: RoutingPolicy | None, artifact: Callable[[str], Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What expressions of ``meta/service.yml`` see as ``policy``; empty where there is none.
+
+    Args:
+        found: The policy.
+        artifact: What a role is told of an artifact.
+    """
     if found is None:
         return {}
     return {
         "file": found.file(),
         "users": found.users,
         "names": found.names and bool(found.cloud),
-        "languages": found.presidio["languages"] if found.presidio else (),
+        "presidio": {
+            language: {field: artifact(f"{LANGUAGE}{language}")[field] for field in ("url", "sha256")}
+            for language in (found.presidio or {}).get("languages", ())
+            if language in languages()
+        },
         "answered": {name: entry["local"] for name, entry in sorted({**found.cloud, **found.tasks}.items())},
         "ways": [
             way.model_dump(mode="json") | {"key": variables.lookup(key_name(way.provider))}

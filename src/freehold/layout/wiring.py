@@ -113,7 +113,7 @@ class Wiring:
         served = [ServedModel(**model) for models in self.serving.values() for model in models]
         self.names["routed"] = aliases.lay_over(self.names["engines"], self.names_lead, problems, served)
         self.policy = policy(self.stack, self.names["routed"], problems, self.own)
-        self.names["policy"] = names_for_role(self.policy)
+        self.names["policy"] = names_for_role(self.policy, self.names["artifact"])
         found = {seat.name: self._place(seat, problems) for seat in self.seats if seat.role != EGRESS}
         if len(found) < len(self.seats):  # last: what each host may reach hangs on what its service is told
             self.names["leaving"] = egress.hosts(

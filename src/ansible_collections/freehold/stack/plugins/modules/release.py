@@ -133,7 +133,7 @@ class _Release(installed.Installation):
         if program := self.module.params["file"]:
             shutil.copyfile(file, folder / program)
             (folder / program).chmod(0o755)
-        elif name.endswith(".zip"):
+        elif name.endswith((".zip", ".whl")):
             with zipfile.ZipFile(file) as archive:
                 for member in archive.infolist():
                     parts = PurePosixPath(member.filename).parts[self.strip :]
