@@ -144,7 +144,9 @@ def policy(
     if not routing.cloud and not routing.tasks and not list(wanted(stack)):
         problems += _leads_nowhere(routing)
         return None
-    kinds = {model["name"]: model["kind"] for engine in engines for model in engine["models"]}
+    kinds = {
+        model["name"]: model.get("kind", "chat") for engine in engines for model in engine.get("models", ())
+    }
     chats = [name for name, kind in kinds.items() if kind == "chat"]
     first = [use.name or id_ if use else id_ for id_, use in stack.models.items()]
     local = routing.local or next((name for name in [*first, *chats] if name in chats), "")
