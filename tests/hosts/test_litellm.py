@@ -499,6 +499,8 @@ def test_presidio_answers_the_router_alone_and_reaches_no_network(
         host.check_output("systemctl show -P RestrictAddressFamilies litellm-presidio.service") == "AF_UNIX"
     )
     process = host.check_output("systemctl show -P MainPID litellm-presidio.service")
+    seen = host.run("nsenter --target %s --mount -- runuser -u litellm -- cat /etc/litellm/names.json", process)
+    assert seen.rc != 0
     assert f"pid={process}," not in host.check_output("ss -tuanp")
 
 
