@@ -499,8 +499,9 @@ def test_presidio_answers_the_router_alone_and_reaches_no_network(
         host.check_output("systemctl show -P RestrictAddressFamilies litellm-presidio.service") == "AF_UNIX"
     )
     process = host.check_output("systemctl show -P MainPID litellm-presidio.service")
-    seen = host.run("nsenter --target %s --mount -- runuser -u litellm -- cat /etc/litellm/names.json", process)
-    assert seen.rc != 0
+    inside = f"nsenter --target {process} --mount -- runuser -u litellm -- cat"
+    assert host.run(f"{inside} /etc/litellm-presidio/models.json").rc == 0
+    assert host.run(f"{inside} /etc/litellm/names.json").rc != 0
     assert f"pid={process}," not in host.check_output("ss -tuanp")
 
 
