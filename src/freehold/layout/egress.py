@@ -12,9 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from freehold.catalog import drivers
-from freehold.catalog.services import argument_specs
 from freehold.catalog.versions import Artifact
-from freehold.layout import sso
+from freehold.layout import artifacts, sso
 from freehold.layout.placement import EGRESS, Seat
 from freehold.layout.routing import ROUTER
 from freehold.layout.types import Layout, ServicePlacement
@@ -98,8 +97,7 @@ def _installed(
 
 def _options(seat: Seat, placed: Mapping[str, ServicePlacement]) -> dict[str, Any]:
     """The options of the role of a host, with their defaults."""
-    values = {name: option.get("default") for name, option in argument_specs(seat.role).items()}
-    return values | (placed[seat.name].variables if seat.name in placed else {})
+    return artifacts.options(seat.role, placed[seat.name].variables if seat.name in placed else {})
 
 
 def _ways(

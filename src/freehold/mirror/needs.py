@@ -14,6 +14,7 @@ from freehold.catalog import services as catalog_of
 from freehold.catalog.drivers import ARTIFACT
 from freehold.catalog.versions import Artifact
 from freehold.errors import FreeholdError
+from freehold.layout import artifacts
 from freehold.layout.types import Layout, ServicePlacement
 from freehold.mirror.apt import TEMPLATE
 
@@ -147,11 +148,9 @@ def of(layout: Layout, lock: Mapping[str, Artifact]) -> list[Need]:
 
 
 def _of_service(layout: Layout, placed: ServicePlacement, lock: Mapping[str, Artifact]) -> Iterator[Need]:
-    meta = catalog_of.load()[placed.role]
     system = layout.host(placed.host).os
-    values = _defaults(placed.role) | placed.variables
-    artifacts = {name: lock[name] for name in meta.artifacts}
-    needed = {name: one for name, one in artifacts.items() if one.needed(values)}
+    values = artifacts.options(placed.role, placed.variables)
+    needed = artifacts.of(placed, lock)
     if names := sorted({package for one in needed.values() for package in one.packages}):
         yield Packages(f"Debian packages of {placed.title}", catalog_of.CODENAMES[system], tuple(names))
     for name, one in needed.items():
@@ -175,7 +174,7 @@ def _of_service(layout: Layout, placed: ServicePlacement, lock: Mapping[str, Art
     if placed.role == WEIGHTS:
         yield from _weights(values)
         return
-    of_lock = {one.sha256 for one in artifacts.values()}
+    of_lock = {one.sha256 for one in needed.values()}
     for file in _files(placed.variables):
         if file.sha256 not in of_lock:
             yield File(f"{file.name} of {placed.title}", file.url, file.sha256)
@@ -248,10 +247,6 @@ def _places(values: Mapping[str, Any]) -> Iterable[str]:
             yield from (place for place in value if isinstance(place, str))
 
 
-def _defaults(service: str) -> dict[str, Any]:
-    return {name: option.get("default") for name, option in catalog_of.argument_specs(service).items()}
-
-
 def _uv() -> str:
     from ansible_collections.freehold.stack.plugins.modules.venv import UV_LOCK
 
@@ -271,7 +266,7 @@ def elsewhere(layout: Layout) -> list[str]:
             ]
         if not catalog_of.load()[placed.role].engine:
             continue
-        values = _defaults(placed.role) | placed.variables
+        values = artifacts.options(placed.role, placed.variables)
         prefix = placed.role.replace("-", "_")
         files = f"{prefix}_model_files"
         if files in values and not values[files] and not values.get(f"{prefix}_path"):

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from freehold.catalog import services, versions
+from freehold.layout import artifacts
 from freehold.mirror import build, needs
 from freehold.mirror.needs import File, Modules, Need, Packages, Wheels
 
@@ -170,4 +171,4 @@ def test_every_lock_file_of_a_role_fills_a_mirror() -> None:
 def test_every_condition_of_an_artifact_can_be_asked(name: str) -> None:
     for artifact in services.load()[name].artifacts:
         if versions.load()[artifact].when:
-            assert versions.load()[artifact].needed(needs._defaults(name)) in {True, False}
+            assert versions.load()[artifact].needed(artifacts.options(name, {})) in {True, False}
