@@ -97,7 +97,9 @@ def test_a_zip_archive_is_unpacked_under_either_name(tmp_path: Path, upstream: s
     sha256 = hashlib.sha256((tmp_path / "www" / name).read_bytes()).hexdigest()
     module(tmp_path, url=f"{upstream}/{name}", sha256=sha256)
 
-    assert (tmp_path / "opt/app/app/data/config").read_text() == "one"
+    config = tmp_path / "opt/app/app/data/config"
+    assert config.read_text() == "one"
+    assert config.stat().st_mode & 0o777 == 0o644, "zipfile itself writes 0600"
 
 
 def test_check_mode_says_what_would_change(tmp_path: Path, upstream: str) -> None:

@@ -75,5 +75,7 @@ def build(folder: Path, artifact: str, names: Mapping[str, Sequence[str]]) -> Pa
     }
     with zipfile.ZipFile(file, "w") as wheel:
         for path, data in content.items():
-            wheel.writestr(zipfile.ZipInfo(path, date_time=(1980, 1, 1, 0, 0, 0)), data)
+            member = zipfile.ZipInfo(path, date_time=(1980, 1, 1, 0, 0, 0))
+            member.external_attr = 0o100644 << 16
+            wheel.writestr(member, data)
     return file
