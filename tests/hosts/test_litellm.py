@@ -478,6 +478,74 @@ def test_a_question_with_a_bank_account_is_answered_in_the_building(
             assert "in the building" in body["choices"][0]["message"]["content"]
 
 
+def test_presidio_runs_where_it_is_wanted_and_nowhere_else(host: Machine, service: ServicePlacement) -> None:
+    unit = host.service("litellm-presidio.service")
+    wanted = bool(service.variables.get("litellm_presidio"))
+
+    assert (unit.is_running, unit.is_enabled) == (wanted, wanted)
+    if not wanted:
+        return  # its unit is there and off
+    assert host.check_output("systemctl show -P User litellm-presidio.service") == "litellm"
+    assert host.check_output("systemctl show -P NRestarts litellm-presidio.service") == "0"
+    result = host.run("systemd-analyze security --no-pager --threshold=20 litellm-presidio.service")
+    assert result.rc == 0, result.stdout
+
+
+def test_presidio_answers_the_router_alone_and_reaches_no_network(
+    host: Machine, service: ServicePlacement
+) -> None:
+    if not service.variables.get("litellm_presidio"):
+        return  # it does not run
+    folder, socket = (host.file(path) for path in ("/run/litellm-presidio", "/run/litellm-presidio/socket"))
+    assert (folder.user, folder.mode) == ("litellm", 0o700)
+    assert (socket.user, socket.mode, socket.is_socket) == ("litellm", 0o600, True)
+    ask = "import socket; socket.socket(socket.AF_UNIX).connect('/run/litellm-presidio/socket')"
+    assert host.run(f'runuser -u litellm -- python3 -c "{ask}"').rc == 0
+    refused = host.run(f'runuser -u nobody -- python3 -c "{ask}"')
+    assert "PermissionError" in refused.stderr
+    assert (
+        host.check_output("systemctl show -P RestrictAddressFamilies litellm-presidio.service") == "AF_UNIX"
+    )
+    process = host.check_output("systemctl show -P MainPID litellm-presidio.service")
+    inside = f"nsenter --target {process} --mount -- runuser -u litellm -- cat"
+    assert host.run(f"{inside} /etc/litellm-presidio/models.json").rc == 0
+    assert host.run(f"{inside} /etc/litellm/names.json").rc != 0
+    assert f"pid={process}," not in host.check_output("ss -tuanp")
+
+
+_LETTERS = {
+    "de": "Bitte schreiben Sie einen Brief an Erika Mustermann.",
+    "en": "Please write a letter to John Smith.",
+    "es": "Por favor, escriba una carta a Juan García López.",
+    "fr": "Veuillez écrire une lettre à Jean Dupont.",
+    "nl": "Schrijf alstublieft een brief aan Jan de Vries.",
+    "pl": "Proszę napisać list do Jana Kowalskiego.",
+    "pt": "Por favor, escreva uma carta a João da Silva.",
+}
+"""A sentence with a name that any language model of the language should take for one."""
+
+
+def test_a_name_that_is_on_no_list_stays_where_presidio_looks_for_people(
+    router: Router, host: Machine, layout: Layout
+) -> None:
+    policy = layout.routing
+    if policy is None or not policy.presidio or "person" not in policy.presidio["finds"]:
+        return  # nobody looks
+    held = [
+        {"model": name, "text": _LETTERS[language], "user": mail}
+        for language in policy.presidio["languages"]
+        for name, entry in policy.cloud.items()
+        for mail, person in policy.users.items()
+        if set(person["groups"]) & set(entry["groups"])
+    ]
+    told = _decided(router, held[:50])
+
+    assert {(one["route"], one["reason"]) for one in told} <= {("local", "sensitive")}
+    assert all(one["categories"] == ["person"] and one["detectors"] == ["presidio"] for one in told)
+    said = host.check_output("journalctl --no-pager -u litellm-presidio.service")
+    assert not [text for text in ("Mustermann", "Smith", "Dupont", "Kowalski") if text in said]
+
+
 def test_only_its_clients_reach_it(
     this_host: Host,
     service: ServicePlacement,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -17,6 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from freehold import resources
 from freehold.catalog import data
 from freehold.errors import BadInputError
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 OVERLAY = "versions.yml"
 """Name of a client's own lock, in its folder."""
@@ -76,6 +79,10 @@ class Artifact(BaseModel):
             raise ValueError(f"source {self.source} needs {' and '.join(missing)}")
         return self
 
+    def needed(self, options: Mapping[str, Any]) -> bool:
+        """Whether this is downloaded, by the options of its role."""
+        return self.when is None or _true(self.when, options)
+
     @property
     def pinned(self) -> bool:
         """Whether it is known what exactly is to be installed."""
@@ -96,6 +103,18 @@ class Artifact(BaseModel):
                 plain = urlsplit(base).scheme == "http"
             return {"version": self.version, "image": image, "digest": self.digest or "", "plain_http": plain}
         return {"version": self.version, "lock": self.lock} if self.lock else {"version": self.version}
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import StrictUndefined  # only entries with a condition need it
+    from jinja2.sandbox import SandboxedEnvironment
+
+    return SandboxedEnvironment(undefined=StrictUndefined)
+
+
+def _true(expression: str, options: Mapping[str, Any]) -> bool:
+    return bool(_environment().compile_expression(expression, undefined_to_none=False)(**options))
 
 
 def at_mirror(mirror: str, url: str, sha256: str) -> str:

@@ -71,6 +71,8 @@ def explain(
             table.add_row("By", ", ".join(told["detectors"]))
         if told["sticky"]:
             table.add_row("Then", "the rest of the conversation stays local")
+        if told.get("unread"):
+            table.add_row("But", told["unread"])
         show_table(table)
 
 
@@ -104,6 +106,7 @@ def cases(client: ClientArgument, json: JsonOption = False, debug: DebugOption =
             for result in results:
                 told = result.told
                 because = ", ".join(told["categories"]) or told["reason"]
+                because += " (Presidio decides, on the router)" if told.get("unread") else ""
                 style = "red" if result.difference else ""
                 table.add_row(result.case.name, result.case.expect, told["route"], because, style=style)
             show_table(table)

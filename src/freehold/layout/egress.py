@@ -12,9 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from freehold.catalog import drivers
-from freehold.catalog.services import argument_specs
 from freehold.catalog.versions import Artifact
-from freehold.layout import sso
+from freehold.layout import artifacts, sso
 from freehold.layout.placement import EGRESS, Seat
 from freehold.layout.routing import ROUTER
 from freehold.layout.types import Layout, ServicePlacement
@@ -66,7 +65,7 @@ def hosts(
             "address": str(seat.address),
             "clients": _clients(stack, seat, placed, lock),
             "ways": _ways(
-                stack, seat, placed, _installed(seat, lock, nvidia_hosts), outside.get(seat.name, ())
+                stack, seat, placed, _installed(seat, placed, lock, nvidia_hosts), outside.get(seat.name, ())
             ),
         }
         for seat in seats
@@ -84,9 +83,21 @@ def _clients(
     return ["debian", *python, *(["npm"] if "npm" in kinds and not own_registry else [])]
 
 
-def _installed(seat: Seat, lock: Mapping[str, Artifact], nvidia_hosts: Set[str]) -> list[Artifact]:
-    names = [*seat.meta.artifacts, *([drivers.ARTIFACT] if seat.name in nvidia_hosts else [])]
-    return [lock[name] for name in names if name in lock]
+def _installed(
+    seat: Seat,
+    placed: Mapping[str, ServicePlacement],
+    lock: Mapping[str, Artifact],
+    nvidia_hosts: Set[str],
+) -> list[Artifact]:
+    options = _options(seat, placed)
+    own = [lock[name] for name in seat.meta.artifacts if name in lock]
+    driver = [lock[drivers.ARTIFACT]] if seat.name in nvidia_hosts and drivers.ARTIFACT in lock else []
+    return [*(artifact for artifact in own if artifact.needed(options)), *driver]
+
+
+def _options(seat: Seat, placed: Mapping[str, ServicePlacement]) -> dict[str, Any]:
+    """The options of the role of a host, with their defaults."""
+    return artifacts.options(seat.role, placed[seat.name].variables if seat.name in placed else {})
 
 
 def _ways(
@@ -151,9 +162,7 @@ def _downloads(
             yield f"{'http' if artifact.plain_http else 'https'}://{artifact.image}"
     if python:
         yield from stack.sources.wheels
-    values = {name: option.get("default") for name, option in argument_specs(seat.role).items()}
-    values |= placed[seat.name].variables if seat.name in placed else {}
-    for name, value in values.items():
+    for name, value in _options(seat, placed).items():
         if name.endswith("_wheels"):
             yield from (place for place in value or [] if isinstance(place, str))
         else:

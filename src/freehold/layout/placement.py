@@ -175,7 +175,7 @@ def seats(
     found = []
     roles = {name: role_of(name, catalog) or name for name in names}
     for name in sorted(names, key=lambda name: (orders[roles[name]], catalog[roles[name]].slot, name)):
-        meta = catalog[roles[name]]
+        meta = routing.sized(stack, catalog[roles[name]])
         slot = slot_of(name, meta)
         override = stack.hosts.get(name, HostOverride())
         node = override.node or stack.proxmox.node

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from freehold.catalog import services
+from freehold.catalog.services import ServiceMeta
 from freehold.layout import variables
 from freehold.routing import providers
 from freehold.routing.policy import Policy
@@ -30,6 +32,16 @@ PREFIXES = {
 
 NOTICED = ("openwebui",)
 """Applications whose answers people read as they come."""
+
+LANGUAGE = "spacy-"
+"""Before the two letters of a language: the artifact that is its language model for Presidio."""
+
+PRESIDIO_MEMORY, LANGUAGE_MEMORY = 256, 320
+"""MiB that Presidio needs by itself and for each language: docs/sensitive.md says how they were measured."""
+PRESIDIO_REFUSED = True
+"""Whether Presidio is refused: the proof of the router has not passed with it on a host yet."""
+PRESIDIO_DISK = 2
+"""GiB that it needs with all its languages."""
 
 _MONTH = 31 * 86400
 
@@ -66,6 +78,8 @@ class RoutingPolicy(BaseModel):
     countries: tuple[str, ...]
     ignore: tuple[str, ...]
     names: bool
+    presidio: dict[str, tuple[str, ...]] | None
+    """``languages`` and ``finds`` (categories that count); None where it is off."""
     never_leaves: tuple[str, ...]
     notice: bool
     notice_applications: tuple[str, ...] = NOTICED
@@ -97,6 +111,26 @@ def wanted(stack: Stack) -> Iterable[str]:
     return [MEMORY] if stack.routing.cloud or limited else []
 
 
+def languages() -> tuple[str, ...]:
+    """Languages for which Presidio has a language model, by their two letters."""
+    artifacts = services.load()[ROUTER].artifacts
+    return tuple(sorted(name.removeprefix(LANGUAGE) for name in artifacts if name.startswith(LANGUAGE)))
+
+
+def sized(stack: Stack, meta: ServiceMeta) -> ServiceMeta:
+    """A service with what its host needs besides, where Presidio runs there."""
+    presidio = stack.routing.sensitive.presidio
+    if meta.name != ROUTER or not presidio or not stack.routing.cloud:
+        return meta
+    resources = meta.resources.model_copy(
+        update={
+            "memory": meta.resources.memory + PRESIDIO_MEMORY + LANGUAGE_MEMORY * len(presidio.languages),
+            "disk": meta.resources.disk + PRESIDIO_DISK,
+        }
+    )
+    return meta.model_copy(update={"resources": resources})
+
+
 def policy(
     stack: Stack, engines: Sequence[Mapping[str, Any]], problems: list[Problem], present: Iterable[str]
 ) -> RoutingPolicy | None:
@@ -112,7 +146,9 @@ def policy(
     if not routing.cloud and not routing.tasks and not list(wanted(stack)):
         problems += _leads_nowhere(routing)
         return None
-    kinds = {model["name"]: model["kind"] for engine in engines for model in engine["models"]}
+    kinds = {
+        model["name"]: model.get("kind", "chat") for engine in engines for model in engine.get("models", ())
+    }
     chats = [name for name, kind in kinds.items() if kind == "chat"]
     first = [use.name or id_ if use else id_ for id_, use in stack.models.items()]
     local = routing.local or next((name for name in [*first, *chats] if name in chats), "")
@@ -130,6 +166,7 @@ def policy(
         countries=routing.sensitive.countries,
         ignore=routing.sensitive.ignore,
         names=routing.sensitive.names,
+        presidio=_presidio(routing),
         never_leaves=routing.never_leaves,
         notice=routing.notice,
         keep_seconds=stack.audit.retention_months * _MONTH,
@@ -139,20 +176,40 @@ def policy(
     )
 
 
-def names_for_role(found: RoutingPolicy | None) -> dict[str, Any]:
-    """What expressions of ``meta/service.yml`` see as ``policy``; empty where there is none."""
+def names_for_role(
+    found: RoutingPolicy | None, artifact: Callable[[str], Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What expressions of ``meta/service.yml`` see as ``policy``; empty where there is none.
+
+    Args:
+        found: The policy.
+        artifact: What a role is told of an artifact.
+    """
     if found is None:
         return {}
     return {
         "file": found.file(),
         "users": found.users,
         "names": found.names and bool(found.cloud),
+        "presidio": {
+            language: {field: artifact(f"{LANGUAGE}{language}")[field] for field in ("url", "sha256")}
+            for language in (found.presidio or {}).get("languages", ())
+            if language in languages()
+        },
         "answered": {name: entry["local"] for name, entry in sorted({**found.cloud, **found.tasks}.items())},
         "ways": [
             way.model_dump(mode="json") | {"key": variables.lookup(key_name(way.provider))}
             for way in found.ways
         ],
     }
+
+
+def _presidio(routing: Routing) -> dict[str, tuple[str, ...]] | None:
+    presidio = routing.sensitive.presidio
+    if not presidio or not routing.cloud:
+        return None
+    finds = tuple(kind for kind in presidio.finds if kind not in routing.sensitive.ignore)
+    return {"languages": tuple(dict.fromkeys(presidio.languages)), "finds": finds}
 
 
 def _ways(routing: Routing) -> Iterable[CloudWay]:
@@ -254,12 +311,28 @@ def _of_providers(routing: Routing) -> Iterable[Problem]:
 
 
 def _of_detectors(routing: Routing) -> Iterable[Problem]:
-    if routing.sensitive.presidio:
+    if routing.sensitive.presidio and PRESIDIO_REFUSED:
         yield Problem(
             ("routing", "sensitive", "presidio"),
-            "is not built in yet, so that names of people would leave that you believe are found",
+            "is not proven on a host yet, so that names of people could leave that you believe are found",
             allowed="leave it out, and give the names that must not leave: freehold route names add",
         )
+    if presidio := routing.sensitive.presidio:
+        known = languages()
+        for position, language in enumerate(presidio.languages):
+            if language not in known:
+                yield Problem(
+                    ("routing", "sensitive", "presidio", "languages", position),
+                    "there is no language model for this language whose checksum is known and that companies may use",
+                    found=language,
+                    allowed=", ".join(known),
+                )
+        if not set(presidio.finds) - set(routing.sensitive.ignore):
+            yield Problem(
+                ("routing", "sensitive", "presidio"),
+                "finds nothing that counts: all of it is ignored",
+                allowed="leave presidio out, or take what it finds out of routing.sensitive.ignore",
+            )
     if not routing.sensitive.countries and not routing.sensitive.ignore:
         return
     from freehold.routing import detect  # its patterns take a while

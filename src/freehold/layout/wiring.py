@@ -13,7 +13,7 @@ from freehold.layout.aliases import Alias
 from freehold.layout.choices import choices
 from freehold.layout.network import admins
 from freehold.layout.placement import EGRESS, Seat
-from freehold.layout.routing import RoutingPolicy, names_for_role, policy
+from freehold.layout.routing import ROUTER, RoutingPolicy, names_for_role, policy
 from freehold.layout.types import AssignedGpu, RouteTarget, ServedModel, ServicePlacement
 from freehold.routing import markers
 from freehold.schema.problems import Problem
@@ -112,8 +112,10 @@ class Wiring:
         """Every service with its variables; required settings without a value are added to ``problems``."""
         served = [ServedModel(**model) for models in self.serving.values() for model in models]
         self.names["routed"] = aliases.lay_over(self.names["engines"], self.names_lead, problems, served)
-        self.policy = policy(self.stack, self.names["routed"], problems, self.own)
-        self.names["policy"] = names_for_role(self.policy)
+        # Engines that a client names itself take the place of the stack's own, for the router and for its policy.
+        engines = self.own.get(ROUTER, {}).get("engines") or self.names["routed"]
+        self.policy = policy(self.stack, engines, problems, self.own)
+        self.names["policy"] = names_for_role(self.policy, self.names["artifact"])
         found = {seat.name: self._place(seat, problems) for seat in self.seats if seat.role != EGRESS}
         if len(found) < len(self.seats):  # last: what each host may reach hangs on what its service is told
             self.names["leaving"] = egress.hosts(

@@ -5,19 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
-
-from jinja2 import StrictUndefined
-from jinja2.sandbox import SandboxedEnvironment
 
 from freehold import resources
 from freehold.catalog import services as catalog_of
 from freehold.catalog.drivers import ARTIFACT
 from freehold.catalog.versions import Artifact
 from freehold.errors import FreeholdError
+from freehold.layout import artifacts
 from freehold.layout.types import Layout, ServicePlacement
 from freehold.mirror.apt import TEMPLATE
 
@@ -151,11 +148,9 @@ def of(layout: Layout, lock: Mapping[str, Artifact]) -> list[Need]:
 
 
 def _of_service(layout: Layout, placed: ServicePlacement, lock: Mapping[str, Artifact]) -> Iterator[Need]:
-    meta = catalog_of.load()[placed.role]
     system = layout.host(placed.host).os
-    values = _defaults(placed.role) | placed.variables
-    artifacts = {name: lock[name] for name in meta.artifacts}
-    needed = {name: one for name, one in artifacts.items() if one.when is None or _true(one.when, values)}
+    values = artifacts.options(placed.role, placed.variables)
+    needed = artifacts.of(placed, lock)
     if names := sorted({package for one in needed.values() for package in one.packages}):
         yield Packages(f"Debian packages of {placed.title}", catalog_of.CODENAMES[system], tuple(names))
     for name, one in needed.items():
@@ -179,7 +174,7 @@ def _of_service(layout: Layout, placed: ServicePlacement, lock: Mapping[str, Art
     if placed.role == WEIGHTS:
         yield from _weights(values)
         return
-    of_lock = {one.sha256 for one in artifacts.values()}
+    of_lock = {one.sha256 for one in needed.values()}
     for file in _files(placed.variables):
         if file.sha256 not in of_lock:
             yield File(f"{file.name} of {placed.title}", file.url, file.sha256)
@@ -252,19 +247,6 @@ def _places(values: Mapping[str, Any]) -> Iterable[str]:
             yield from (place for place in value if isinstance(place, str))
 
 
-def _defaults(service: str) -> dict[str, Any]:
-    return {name: option.get("default") for name, option in catalog_of.argument_specs(service).items()}
-
-
-@cache
-def _environment() -> SandboxedEnvironment:
-    return SandboxedEnvironment(undefined=StrictUndefined)
-
-
-def _true(expression: str, values: Mapping[str, Any]) -> bool:
-    return bool(_environment().compile_expression(expression, undefined_to_none=False)(**values))
-
-
 def _uv() -> str:
     from ansible_collections.freehold.stack.plugins.modules.venv import UV_LOCK
 
@@ -284,7 +266,7 @@ def elsewhere(layout: Layout) -> list[str]:
             ]
         if not catalog_of.load()[placed.role].engine:
             continue
-        values = _defaults(placed.role) | placed.variables
+        values = artifacts.options(placed.role, placed.variables)
         prefix = placed.role.replace("-", "_")
         files = f"{prefix}_model_files"
         if files in values and not values[files] and not values.get(f"{prefix}_path"):

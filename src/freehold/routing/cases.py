@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .detect import Detectors
 from .markers import CONTEXT_MARK
-from .policy import REASONS, Decision, Policy, Request, decide, past
+from .policy import REASONS, Decision, Policy, Request, Scanner, decide, past
+from .presidio import scanner
 
 FOLDER = Path("/etc/litellm")
 
@@ -53,7 +53,7 @@ def request(case: Mapping[str, Any], users: Mapping[str, Mapping[str, Any]]) -> 
 def judge(
     policy: Policy,
     users: Mapping[str, Mapping[str, Any]],
-    detectors: Detectors,
+    detectors: Scanner,
     case: Mapping[str, Any],
 ) -> Decision:
     """The decision on a request that is written down; its conversation is known from the beginning."""
@@ -77,7 +77,7 @@ def told(decision: Decision) -> dict[str, Any]:
     }
 
 
-def deployed(folder: Path = FOLDER) -> tuple[Policy, dict[str, Any], Detectors]:
+def deployed(folder: Path = FOLDER) -> tuple[Policy, dict[str, Any], Scanner]:
     """Policy, people and detectors as the router has them.
 
     Raises:
@@ -88,7 +88,7 @@ def deployed(folder: Path = FOLDER) -> tuple[Policy, dict[str, Any], Detectors]:
         for name in ("routing", "users", "names")
     )
     policy = Policy.from_dict(routing)
-    return policy, users, Detectors(policy.countries, policy.ignore, names)
+    return policy, users, scanner(policy, names)
 
 
 def main() -> None:

@@ -104,6 +104,8 @@ class Policy:
     never_leaves: frozenset[str] = frozenset({"attachments", "context", "images"})
     countries: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
+    presidio: frozenset[str] = frozenset()
+    """Categories that Presidio looks for besides the built-in detectors; empty where it is off."""
     notice: bool = True
 
     @classmethod
@@ -123,6 +125,7 @@ class Policy:
             never_leaves=frozenset(data["never_leaves"]),
             countries=tuple(data["countries"]),
             ignore=tuple(data["ignore"]),
+            presidio=frozenset((data.get("presidio") or {}).get("finds", ())),
             notice=bool(data["notice"]),
         )
 

@@ -17,7 +17,7 @@ from typing import Any
 from freehold.catalog import models, versions
 from freehold.catalog import services as catalog
 from freehold.errors import BadInputError, FreeholdError
-from freehold.layout import licence_gate, network, trial
+from freehold.layout import artifacts, licence_gate, network, trial
 from freehold.layout.types import WEIGHTS_OWNER, Layout, NodeAccess
 from freehold.run import (
     driver,
@@ -206,13 +206,13 @@ def _engines(layout: Layout) -> Iterator[Finding]:
 def _artifacts(layout: Layout) -> Iterator[Finding]:
     lock = versions.load(Path(layout.directory))
     for service in layout.services:
-        for name in catalog.load()[service.role].artifacts:
-            if not lock[name].pinned:
+        for name, artifact in artifacts.of(service, lock).items():
+            if not artifact.pinned:
                 yield Finding(
                     f"versions.yml: {name}",
                     "problem",
-                    f"{name} {lock[name].version} has no checksum in the lock, so {service.title} is not installed",
-                    f"Where {lock[name].upstream} can be reached, run: freehold versions lock {name}",
+                    f"{name} {artifact.version} has no checksum in the lock, so {service.title} is not installed",
+                    f"Where {artifact.upstream} can be reached, run: freehold versions lock {name}",
                 )
 
 
@@ -220,10 +220,7 @@ def _licences(client: Client) -> Iterator[Finding]:
     """What licences leave to a person to judge; what they forbid was refused with the stack file."""
     stack, layout = client.stack, client.layout
     lock, known = versions.load(Path(layout.directory)), models.load(Path(layout.directory))
-    installed = {
-        service.name: [lock[name] for name in catalog.load()[service.role].artifacts]
-        for service in layout.services
-    }
+    installed = {service.name: [*artifacts.of(service, lock).values()] for service in layout.services}
     yield Finding("licences", "ok", _use(stack.use))
     for verdict in licence_gate.verdicts(stack, known, installed, layout):
         if not verdict.refused:

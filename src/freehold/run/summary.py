@@ -9,7 +9,7 @@ from typing import Any
 
 from freehold.catalog import services as catalog
 from freehold.catalog import versions
-from freehold.layout import aliases
+from freehold.layout import aliases, artifacts
 from freehold.layout.aliases import Alias
 from freehold.layout.types import Layout
 from freehold.proxmox.in_force import FirewallState
@@ -134,11 +134,11 @@ def models(layout: Layout, led: Mapping[str, Alias]) -> dict[str, str]:
 
 
 def _stand_ins(layout: Layout) -> list[str]:
-    known, lock = catalog.load(), versions.load(Path(layout.directory))
+    lock = versions.load(Path(layout.directory))
     found = (
-        f"{service.title} {lock[artifact].version}"
+        f"{service.title} {artifact.version}"
         for service in layout.services
-        for artifact in known[service.role].artifacts
-        if lock[artifact].stand_in
+        for artifact in artifacts.of(service, lock).values()
+        if artifact.stand_in
     )
     return list(dict.fromkeys(found))

@@ -362,10 +362,15 @@ class Task(Part):
 
 
 class Presidio(Part):
-    """Microsoft Presidio as one more detector: names of people and places by language. Not built in yet."""
+    """Microsoft Presidio as one more detector: names of people and organisations, by language. Refused until proven."""
 
     languages: Annotated[tuple[Annotated[str, Field(pattern=r"^[a-z]{2}$")], ...], Field(min_length=1)]
-    """Languages that it reads, by their two letters."""
+    """Languages that it reads, by their two letters. Every text is read in each of them."""
+    finds: Annotated[tuple[Literal["person", "organisation", "place", "group"], ...], Field(min_length=1)] = (
+        "person",
+        "organisation",
+    )
+    """What counts as sensitive of what it finds. Places and groups (nationalities, religions) stand in very many texts."""
 
 
 class Sensitive(Part):
@@ -378,7 +383,7 @@ class Sensitive(Part):
     names: bool = True
     """Whether names in the client's own list (``freehold route names``) count as sensitive."""
     presidio: Presidio | None = None
-    """Presidio besides the built-in detectors. Not built in yet, and so refused."""
+    """Presidio besides the built-in detectors; it is not installed when left out. Refused until it is proven on a host."""
 
 
 class Routing(Part):

@@ -8,6 +8,7 @@ import io
 import os
 import tarfile
 import threading
+import zipfile
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -87,6 +88,18 @@ def test_a_release_is_unpacked_once(
     assert not second["changed"]
     assert len(asked) == 1
     assert [path.name for path in (tmp_path / "opt").iterdir()] == ["app"]
+
+
+@pytest.mark.parametrize("name", ["app.zip", "app-1-py3-none-any.whl"])
+def test_a_zip_archive_is_unpacked_under_either_name(tmp_path: Path, upstream: str, name: str) -> None:
+    with zipfile.ZipFile(tmp_path / "www" / name, "w") as archive:
+        archive.writestr("app/data/config", "one")
+    sha256 = hashlib.sha256((tmp_path / "www" / name).read_bytes()).hexdigest()
+    module(tmp_path, url=f"{upstream}/{name}", sha256=sha256)
+
+    config = tmp_path / "opt/app/app/data/config"
+    assert config.read_text() == "one"
+    assert config.stat().st_mode & 0o777 == 0o644, "zipfile itself writes 0600"
 
 
 def test_check_mode_says_what_would_change(tmp_path: Path, upstream: str) -> None:

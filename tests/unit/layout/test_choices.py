@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
 from tests.unit.layout.conftest import stack
 from tests.unit.layout.test_n8n import MODELS
 
-from freehold.layout.compute import LayoutError, compute
+from freehold.layout.compute import compute
 from freehold.routing import markers
 
 ROUTING = {
@@ -78,10 +77,3 @@ def test_work_behind_the_scenes_and_documents_stay_with_language_models_of_the_h
 
 def test_the_chat_marks_what_it_adds_to_a_question() -> None:
     assert variables()["openwebui_context_mark"] == markers.CONTEXT_MARK
-
-
-def test_a_detector_that_is_not_there_is_refused() -> None:
-    routing = ROUTING | {"local": "chat", "sensitive": {"presidio": {"languages": ["de"]}}}
-
-    with pytest.raises(LayoutError, match="not built in yet"):
-        variables(routing=routing)

@@ -284,3 +284,19 @@ def test_squid_lets_each_host_reach_its_own_list_and_ends_with_no() -> None:
 
 def test_it_holds_what_its_role_installs() -> None:
     assert {"squid", "logrotate"} <= set(lock()["egress"].packages)
+
+
+def test_the_language_models_of_presidio_are_fetched_where_it_is_on() -> None:
+    def router(sensitive: dict[str, Any]) -> set[str]:
+        models = [{"name": "chat", "url": "https://models.example/x.gguf", "sha256": "1" * 64}]
+        cloud = {"claude": {"provider": "anthropic", "model": "x"}}
+        layout = build(
+            services={"litellm": None, "ollama": {"device": "cpu", "models": models}},
+            routing={"providers": {"anthropic": None}, "cloud": cloud, "sensitive": sensitive},
+        )
+        return names(layout, "litellm")
+
+    assert "github.com" not in router({})
+    assert {"github.com", "release-assets.githubusercontent.com"} <= router(
+        {"presidio": {"languages": ["de"]}}
+    )

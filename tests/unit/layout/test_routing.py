@@ -11,8 +11,9 @@ import yaml
 from tests.unit.layout.conftest import stack
 from tests.unit.layout.test_n8n import MODELS
 
+from freehold.catalog import licences, versions
 from freehold.layout.compute import LayoutError, compute
-from freehold.layout.routing import RoutingPolicy
+from freehold.layout.routing import LANGUAGE_MEMORY, PRESIDIO_MEMORY, RoutingPolicy, languages
 from freehold.layout.types import Layout
 
 SERVICES = {"caddy": None, "litellm": None, "openwebui": None, "ollama": {"device": "cpu", "models": MODELS}}
@@ -138,6 +139,12 @@ def test_conversations_are_remembered_no_shorter_than_their_record_is_kept() -> 
         ),
         ({"sensitive": {"countries": ["XX"]}}, "there are no detectors for this country"),
         ({"sensitive": {"ignore": ["iban"]}}, "unknown category"),
+        ({"sensitive": {"presidio": {"languages": ["de", "it"]}}}, "no language model for this language"),
+        ({"sensitive": {"presidio": {"languages": ["xx"]}}}, "de, en, es, fr, nl, pl, pt"),
+        (
+            {"sensitive": {"presidio": {"languages": ["de"], "finds": ["person"]}, "ignore": ["person"]}},
+            "finds nothing that counts",
+        ),
         (
             {
                 "providers": {"azure": {"endpoint": "https://acme.openai.azure.com"}},
@@ -158,3 +165,60 @@ def test_without_a_router_or_a_local_language_model_nothing_is_routed() -> None:
         laid(services={"caddy": None})
     with pytest.raises(LayoutError, match="needs a local language model that chats"):
         laid(services={"caddy": None, "litellm": None})
+
+
+def presidio(**given: Any) -> Layout:
+    return laid(routing=routing(sensitive={"presidio": {"languages": ["de", "en"]}, **given}))
+
+
+def test_presidio_comes_with_the_language_models_of_its_languages() -> None:
+    found = presidio().service("litellm").variables
+
+    assert found["litellm_routing"]["presidio"] == {
+        "languages": ["de", "en"],
+        "finds": ["person", "organisation"],
+    }
+    assert set(found["litellm_presidio"]) == {"de", "en"}
+    assert found["litellm_presidio"]["de"]["url"].endswith("/de_core_news_md-3.8.0-py3-none-any.whl")
+    assert laid().service("litellm").variables["litellm_presidio"] == {}
+    assert laid().service("litellm").variables["litellm_routing"]["presidio"] is None
+
+
+def test_what_is_ignored_presidio_does_not_find() -> None:
+    rules = presidio(ignore=["organisation"]).routing
+
+    assert rules
+    assert rules.rules().presidio == {"person"}
+
+
+def test_presidio_makes_the_host_of_the_router_larger() -> None:
+    with_it, without = presidio().host("litellm"), laid().host("litellm")
+
+    assert with_it.memory - without.memory == PRESIDIO_MEMORY + 2 * LANGUAGE_MEMORY
+    assert with_it.disk > without.disk
+    assert presidio().host("openwebui").memory == laid().host("openwebui").memory
+
+
+def test_without_a_cloud_language_model_there_is_nothing_for_presidio_to_do() -> None:
+    sensitive = {"presidio": {"languages": ["de"]}}
+    found = laid(routing={"tasks": {"coding": {}}, "sensitive": sensitive})
+
+    assert found.service("litellm").variables["litellm_presidio"] == {}
+    assert found.host("litellm").memory == laid().host("litellm").memory
+
+
+def test_each_language_on_offer_has_a_file_with_a_checksum() -> None:
+    lock = versions.load()
+
+    assert languages() == ("de", "en", "es", "fr", "nl", "pl", "pt")
+    for language in languages():
+        entry = lock[f"spacy-{language}"]
+        assert entry.pinned
+        assert f"/{language}_core_" in str(entry.url)
+        assert licences.load()[entry.licence].commercial
+
+
+def test_presidio_is_refused_until_it_is_proven(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # what all unit tests take it for
+    with pytest.raises(LayoutError, match="not proven on a host yet"):
+        presidio()

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from freehold.catalog import services, versions
+from freehold.layout import artifacts
 from freehold.mirror import build, needs
 from freehold.mirror.needs import File, Modules, Need, Packages, Wheels
 
@@ -129,6 +130,19 @@ def test_npm_and_releases_are_there(of: Any) -> None:
     assert any(need.sha256 == versions.load()["qdrant"].sha256 for need in kinds(found, File))
 
 
+def test_presidio_and_its_language_models_where_they_are_wanted(of: Any) -> None:
+    model = {"name": "chat", "url": "http://hub.internal/chat.gguf", "sha256": "6" * 64}
+    engine = {"litellm": None, "ollama": {"device": "cpu", "models": [model]}}
+    routing = {"providers": {"anthropic": None}, "cloud": {"claude": {"provider": "anthropic", "model": "x"}}}
+    without = of(engine, routing=routing)
+    found = of(engine, routing=routing | {"sensitive": {"presidio": {"languages": ["de"]}}})
+
+    assert not any("presidio-analyzer==" in need.lock for need in kinds(without, Wheels))
+    assert any("presidio-analyzer==" in need.lock for need in kinds(found, Wheels))
+    more = {need.sha256 for need in kinds(found, File)} - {need.sha256 for need in kinds(without, File)}
+    assert more == {versions.load()["spacy-de"].sha256}
+
+
 def test_a_client_that_lays_its_own_lock_over_gets_that(of: Any, tmp_path: Path) -> None:
     (tmp_path / "acme").mkdir()
     (tmp_path / "acme/versions.yml").write_text(
@@ -156,5 +170,5 @@ def test_every_lock_file_of_a_role_fills_a_mirror() -> None:
 @pytest.mark.parametrize("name", sorted(services.load()))
 def test_every_condition_of_an_artifact_can_be_asked(name: str) -> None:
     for artifact in services.load()[name].artifacts:
-        if condition := versions.load()[artifact].when:
-            assert needs._true(condition, needs._defaults(name)) in {True, False}
+        if versions.load()[artifact].when:
+            assert versions.load()[artifact].needed(artifacts.options(name, {})) in {True, False}

@@ -9,10 +9,12 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.unit.routing.presidio_standin import answering
 
 import freehold.routing
 import freehold.routing.detect
 import freehold.routing.policy
+import freehold.routing.presidio
 import freehold.routing.requests
 from freehold import render
 
@@ -72,7 +74,7 @@ def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     ]
     for module in modules:
         monkeypatch.setitem(sys.modules, module.__name__, module)
-    for name in ("", ".detect", ".policy", ".requests"):
+    for name in ("", ".detect", ".policy", ".presidio", ".requests"):
         monkeypatch.setitem(sys.modules, f"freehold_routing{name}", sys.modules[f"freehold.routing{name}"])
     for name, content in (("routing", ROUTING), ("users", USERS), ("names", [])):
         (tmp_path / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
@@ -125,3 +127,26 @@ async def test_letters_that_become_others_are_another_address(guard: Any) -> Non
     found = await send(guard, "\u212aarl@acme.example")
 
     assert (found["model"], found["metadata"]["freehold_reason"]) == ("assistant", "no_user")
+
+
+async def test_presidio_that_does_not_answer_holds_a_request_back(
+    guard: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(freehold.routing.presidio, "SOCKET", str(tmp_path / "socket"))
+    on = {**ROUTING, "presidio": {"languages": ["de"], "finds": ["person"]}}
+    (tmp_path / "routing.json").write_text(json.dumps(on), encoding="utf-8")
+    away = await send(guard)
+    headers = {"headers": {"x-litellm-session-id": "chat-2"}}
+    with answering(tmp_path / "socket") as there:
+        clean = await send(guard, proxy_server_request=headers)
+        there.answer = {"found": {"PERSON": 0.85}}
+        named = await send(guard, proxy_server_request=headers)
+        there.answer, there.wait = {"found": {}}, 0.5
+        monkeypatch.setitem(guard.async_pre_call_hook.__globals__, "SECONDS", 0.05)
+        slow = await send(guard, proxy_server_request={"headers": {"x-litellm-session-id": "chat-3"}})
+
+    assert (away["model"], away["metadata"]["freehold_reason"]) == ("assistant", "detectors_failed")
+    assert clean["model"] == "cloud/claude"
+    assert (named["model"], named["metadata"]["freehold_categories"]) == ("assistant", ["person"])
+    assert named["metadata"]["freehold_detectors"] == ["presidio"]
+    assert (slow["model"], slow["metadata"]["freehold_reason"]) == ("assistant", "detectors_failed")

@@ -578,3 +578,24 @@ def test_a_node_that_does_not_answer_is_named_and_the_pack_is_written(tmp_path: 
     pack = written(opened(tmp_path, "example-law-firm"), offline=False)
     assert "There is no API token for example-law-firm" in missing(pack)
     assert told(pack)["sections"]["gpus"]["data"]["now"] is None
+
+
+def test_what_presidio_decides_is_not_said_to_have_passed_here(tmp_path: Path) -> None:
+    sensitive = {"sensitive": {"presidio": {"languages": ["de", "en"]}}}
+    client = opened(tmp_path, "example-law-firm", routing={**CLOUD["routing"], **sensitive})
+    case = {
+        "name": "A name",
+        "text": "A letter to Erika Musterfrau",
+        "user": "mustermann@example-law-firm.de",
+        "model": "claude",
+        "expect": "local",
+        "because": "person",
+    }
+    (client.directory / "routing-cases.yml").write_text(yaml.safe_dump([case]))
+    pack = written(client)
+    text = (pack.folder / "index.html").read_text()
+
+    assert "keeps what it takes for a name (person, organisation) in the building, in de, en" in text
+    assert "Presidio, which runs on the router alone, has not read it" in text
+    assert "see proof" in text
+    assert "go elsewhere than they must" not in missing(pack)

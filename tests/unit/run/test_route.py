@@ -19,9 +19,7 @@ Open = Callable[..., Client]
 ACCOUNT = "Please pay to DE89 3704 0044 0532 0130 00"
 
 
-@pytest.fixture
-def routed(open_client: Open) -> Client:
-    """A client who lets some people use one cloud language model."""
+def _routed(open_client: Open, **routing: object) -> Client:
     url = "http://10.86.0.1:8080/models/tiny.gguf"
     return open_client(
         services={
@@ -37,8 +35,15 @@ def routed(open_client: Open) -> Client:
         routing={
             "providers": {"anthropic": None},
             "cloud": {"claude": {"provider": "anthropic", "model": "x", "groups": ["lawyers"]}},
+            **routing,
         },
     )
+
+
+@pytest.fixture
+def routed(open_client: Open) -> Client:
+    """A client who lets some people use one cloud language model."""
+    return _routed(open_client)
 
 
 def test_what_would_happen_is_explained(routed: Client) -> None:
@@ -88,6 +93,23 @@ def test_a_case_that_goes_elsewhere_is_said(routed: Client, cli: Cli) -> None:
     done = cli("route", "cases", str(routed.loaded.path), "--json")
     assert done.code == 1
     assert [each["name"] for each in json.loads(done.out) if not each["ok"]] == ["harmless", "stranger"]
+
+
+def test_what_only_presidio_can_say_is_left_to_the_router(open_client: Open, cli: Cli) -> None:
+    client = _routed(open_client, sensitive={"presidio": {"languages": ["de"]}})
+    hello = route.explain(client, "A letter to Erika Musterfrau")
+
+    assert (hello["route"], hello["unread"]) == ("cloud", route.UNREAD)
+    assert "unread" not in route.explain(client, ACCOUNT)
+    said = " ".join(cli("route", "explain", str(client.loaded.path), "Hello").out.split())
+    assert "Presidio, which runs on the router alone" in said
+    (client.directory / route.CASES).write_text(
+        "- {name: a name, text: Erika, user: ada@acme.internal, expect: local, because: person}\n"
+        "- {name: a number, text: Erika, user: ada@acme.internal, expect: local, because: phone}\n"
+    )
+    first, second = route.run_cases(client)
+    assert (first.difference, first.told["unread"]) == ("", route.UNREAD)
+    assert second.difference.startswith("goes cloud")
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,10 @@ CATEGORIES: dict[str, str] = {
     "pay": "Pay and bank details of people",
     "special": "Religion, origin, union membership, politics, sexual life, convictions (GDPR, articles 9 and 10)",
     "name": "Names on the client's own list",
+    "person": "Names of people (Presidio)",
+    "organisation": "Names of companies and organisations (Presidio)",
+    "place": "Names of places (Presidio)",
+    "group": "Nationalities, religious and political groups (Presidio)",
     "unreadable": "Content that the detectors cannot read",
 }
 """Categories by identifier, with their titles."""

@@ -13,7 +13,7 @@ from freehold.catalog import models, services, versions
 from freehold.catalog.models import LanguageModel
 from freehold.catalog.services import ServiceMeta
 from freehold.catalog.versions import Artifact
-from freehold.layout import licence_gate
+from freehold.layout import artifacts, licence_gate
 from freehold.layout.licence_gate import Verdict
 from freehold.layout.types import Layout, ServicePlacement
 from freehold.run.context import Client
@@ -97,7 +97,7 @@ class Known:
 
     def artifacts(self, service: ServicePlacement) -> list[Artifact]:
         """What is installed for a service."""
-        return [self.lock[name] for name in self.catalog[service.role].artifacts]
+        return [*artifacts.of(service, self.lock).values()]
 
     def has(self, role: str) -> bool:
         """Whether the stack has a service of a role."""

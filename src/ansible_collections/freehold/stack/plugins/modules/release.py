@@ -133,7 +133,7 @@ class _Release(installed.Installation):
         if program := self.module.params["file"]:
             shutil.copyfile(file, folder / program)
             (folder / program).chmod(0o755)
-        elif name.endswith(".zip"):
+        elif name.endswith((".zip", ".whl")):
             with zipfile.ZipFile(file) as archive:
                 for member in archive.infolist():
                     parts = PurePosixPath(member.filename).parts[self.strip :]
@@ -142,7 +142,8 @@ class _Release(installed.Installation):
                     target = folder.joinpath(*parts)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(archive.read(member))
-                    target.chmod((member.external_attr >> 16) & 0o755 or 0o644)
+                    # What is public may be read by everybody, whatever whoever packed it had for a mask.
+                    target.chmod((member.external_attr >> 16) & 0o755 | 0o644)
         elif name.endswith(".zst"):
             command = ["zstd", "--decompress", "--stdout", "--quiet", str(file)]
             with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
