@@ -38,8 +38,6 @@ LANGUAGE = "spacy-"
 
 PRESIDIO_MEMORY, LANGUAGE_MEMORY = 256, 320
 """MiB that Presidio needs by itself and for each language: docs/sensitive.md says how they were measured."""
-PRESIDIO_REFUSED = True
-"""Whether Presidio is refused: the proof of the router has not passed with it on a host yet."""
 PRESIDIO_DISK = 2
 """GiB that it needs with all its languages."""
 
@@ -311,12 +309,6 @@ def _of_providers(routing: Routing) -> Iterable[Problem]:
 
 
 def _of_detectors(routing: Routing) -> Iterable[Problem]:
-    if routing.sensitive.presidio and PRESIDIO_REFUSED:
-        yield Problem(
-            ("routing", "sensitive", "presidio"),
-            "is not proven on a host yet, so that names of people could leave that you believe are found",
-            allowed="leave it out, and give the names that must not leave: freehold route names add",
-        )
     if presidio := routing.sensitive.presidio:
         known = languages()
         for position, language in enumerate(presidio.languages):

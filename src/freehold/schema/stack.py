@@ -362,7 +362,7 @@ class Task(Part):
 
 
 class Presidio(Part):
-    """Microsoft Presidio as one more detector: names of people and organisations, by language. Refused until proven."""
+    """Microsoft Presidio as one more detector: names of people and organisations, by language."""
 
     languages: Annotated[tuple[Annotated[str, Field(pattern=r"^[a-z]{2}$")], ...], Field(min_length=1)]
     """Languages that it reads, by their two letters. Every text is read in each of them."""
@@ -383,7 +383,7 @@ class Sensitive(Part):
     names: bool = True
     """Whether names in the client's own list (``freehold route names``) count as sensitive."""
     presidio: Presidio | None = None
-    """Presidio besides the built-in detectors; it is not installed when left out. Refused until it is proven on a host."""
+    """Presidio besides the built-in detectors; it is not installed when left out."""
 
 
 class Routing(Part):

@@ -216,9 +216,3 @@ def test_each_language_on_offer_has_a_file_with_a_checksum() -> None:
         assert entry.pinned
         assert f"/{language}_core_" in str(entry.url)
         assert licences.load()[entry.licence].commercial
-
-
-def test_presidio_is_refused_until_it_is_proven(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()  # what all unit tests take it for
-    with pytest.raises(LayoutError, match="not proven on a host yet"):
-        presidio()
