@@ -99,7 +99,8 @@ def test_nothing_sensitive_reaches_the_cloud(asker: Asker, cloud: Cloud) -> None
 
     assert (found["leaked_by_category"], found["canaries_at_the_cloud"]) == ({}, 0)
     assert found["calls_that_reached_the_cloud"] == found["calls_sent_to_the_cloud"] > 0, found
-    assert set(found["statuses"]) == {"200"}
+    # The tiny language model takes 2,048 tokens, which a few of the conversations exceed: nothing else may take them.
+    assert set(found["statuses"]) <= {"200", "400"}
 
 
 def test_a_conversation_stays_for_its_whole_life(asker: Asker, cloud: Cloud) -> None:
