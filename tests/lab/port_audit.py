@@ -142,6 +142,7 @@ def _of_port(
             "speaks": how.get("speaks", "http"),
             "try": tried,
             "why": open_.get(tried, ""),
+            "says": how.get("says", {}).get(tried, ""),
         }
 
 
@@ -180,7 +181,10 @@ def _made(
 
 def _judged(entry: Mapping[str, Any], place: str) -> Knocked:
     status, answer = entry.get("status"), str(entry["answer"])
-    refused = status in _REFUSED or (status is None and answer.startswith(("refused", "password wanted")))
+    told = status == 400 and bool(entry["says"]) and entry["says"] in entry.get("text", "")
+    refused = (
+        told or status in _REFUSED or (status is None and answer.startswith(("refused", "password wanted")))
+    )
     if refused:
         verdict = "refused"
     elif status and 300 <= status < 400:

@@ -40,12 +40,12 @@ def connected(address: str, port: int, name: str | None = None) -> tuple[socket.
 
 
 def by_http(knock: dict[str, Any]) -> None:
-    method, path = knock["try"].split(" ", 1)
+    method, path, *given = knock["try"].split(" ", 2)
     name = knock.get("host") or knock["address"]
     sock, tls = connected(knock["address"], knock["port"], knock.get("host"))
     connection = http.client.HTTPConnection(knock["address"], knock["port"], timeout=TIMEOUT)
     connection.sock = sock
-    body = b"{}" if method in {"POST", "PUT", "PATCH", "DELETE"} else None
+    body = "".join(given or ["{}"]).encode() if method in {"POST", "PUT", "PATCH", "DELETE"} else None
     headers = {"Host": name, "Content-Type": "application/json"} if body else {"Host": name}
     with contextlib.closing(connection):
         connection.request(method, path, body=body, headers=headers)
