@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from freehold.proxmox import answers
+from freehold.proxmox import answers, errors
 from freehold.proxmox.client import PveClient
 from freehold.proxmox.privileges import Grant, Needs, grants
 
@@ -114,8 +114,14 @@ def prepare(
     """
     steps: list[Step] = []
     secret: str | None = None
-    for step in (*_roles(root, needs), *_pool(root, needs), *_user(root, needs)):
-        _make(root, step, steps, report)
+    for wanted in (_roles, _pool, _user):
+        for step in wanted(root, needs):
+            try:
+                _make(root, step, steps, report)
+            except errors.PveError:
+                # Two clients of a node may be prepared at the same time, and roles are everybody's.
+                if step in wanted(root, needs):
+                    raise
     for step in _token(root, needs, new_secret=new_secret):
         answer = _make(root, step, steps, report)
         secret = (answer or {}).get("value", secret) if isinstance(answer, Mapping) else secret

@@ -92,7 +92,16 @@ def _root(client: Client, password: str | None) -> Root:
 
 
 def _on_node(client: Client, node: NodeAccess, argv: list[str]) -> Ran:
-    command = ["ssh", "-F", str(client.ssh().config), "-o", "BatchMode=yes", node.name, shlex.join(argv)]
+    command = [
+        "ssh",
+        "-F",
+        str(client.ssh().config),
+        "-o",
+        "BatchMode=yes",
+        node.name,
+        f"{shlex.join(argv)} || exit 1",
+    ]
+    # ssh ends with 255 where it does not get through, and so does pvesh where a call is refused.
     answer = ssh.run(command, timeout=_SSH_TIMEOUT, doing="preparing the node")
     if answer.returncode == 255:
         raise FreeholdError(
