@@ -18,12 +18,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from freehold import ssh
 from freehold.catalog import gpus as catalog_of_gpus
-from freehold.catalog import licences
+from freehold.catalog import licences, services
 from freehold.catalog import models as catalog_of_models
 from freehold.errors import BadInputError, FreeholdError
 from freehold.gpus.found import FoundGpu
 from freehold.gpus.listed import listed
-from freehold.layout import sizing
+from freehold.layout import placement, sizing
 from freehold.layout.json_schema import stack_json_schema
 from freehold.layout.models import CONTEXT
 from freehold.proxmox import tls
@@ -35,7 +35,7 @@ from freehold.run.prepare import prepare
 from freehold.run.roots import printed_password
 from freehold.schema.explain import explain
 from freehold.schema.load import inventory
-from freehold.schema.problems import StackError, display
+from freehold.schema.problems import Problem, StackError, display
 from freehold.schema.stack import Name, Stack
 
 _BLOCK = 100
@@ -44,6 +44,8 @@ _USERS = 5
 """Conversations at once for which a language model is proposed."""
 _FREE = {"Apache-2.0", "MIT"}
 """Licences (SPDX) that limit neither use, nor users, nor regions."""
+_MEMORY_STEP = 512
+"""MiB to whose multiples memory is rounded down."""
 _SSH_TIMEOUT = 60
 """Seconds that one question to the node may take."""
 
@@ -124,7 +126,8 @@ def init(wishes: Wishes, ask: Ask) -> Path:
     else:
         password = printed_password(wishes.password_command, "--password-command")
     probed = _probe(wishes, known, password, ask)
-    _write(path, _render(known | probed))
+    values = known | probed
+    _write(path, _render(values | {"engine_memory": _engine_memory(values)}))
     schema = json.dumps(stack_json_schema(), indent=2) + "\n"
     (inventory() / "stack.schema.json").write_text(schema, encoding="utf-8")
     try:
@@ -377,6 +380,19 @@ def _model(gpus: Sequence[FoundGpu]) -> str | None:
     demand = sizing.Demand(context=CONTEXT, users=_USERS)
     fitting = sizing.alternatives(models, "vllm", cards, demand)
     return fitting[0].model if fitting else None
+
+
+def _engine_memory(values: dict[str, Any]) -> int | None:
+    """MiB for the engine's container where its default does not fit beside the others; None where it does, or where
+    less than half of it is left, which is for a person to decide."""
+    if not values["gpus"]:
+        return None  # the engine without a GPU is small already
+    stack = Stack.model_validate(yaml.safe_load(_render(values | {"engine_memory": None})))
+    roles, problems = services.load(), list[Problem]()
+    seats = placement.seats(stack, placement.chosen(stack, roles, problems), roles, problems)
+    engine = next(seat for seat in seats if seat.name == "vllm").memory
+    left = values["memory"] - placement.NODE_RESERVE - sum(seat.memory for seat in seats) + engine
+    return left // _MEMORY_STEP * _MEMORY_STEP if engine // 2 <= left < engine else None
 
 
 def _render(values: dict[str, Any]) -> str:

@@ -167,6 +167,12 @@ def test_without_a_router_or_a_local_language_model_nothing_is_routed() -> None:
         laid(services={"caddy": None, "litellm": None})
 
 
+@pytest.mark.parametrize("limit", ["requests_per_minute", "tokens_per_day"])
+def test_a_limit_without_the_router_is_said_where_it_stands(limit: str) -> None:
+    with pytest.raises(LayoutError, match=rf"groups\[1\]\.{limit}: needs the router, which counts"):
+        laid(services={"caddy": None}, routing={}, groups=[{"name": "lawyers"}, {"name": "office", limit: 9}])
+
+
 def presidio(**given: Any) -> Layout:
     return laid(routing=routing(sensitive={"presidio": {"languages": ["de", "en"]}, **given}))
 

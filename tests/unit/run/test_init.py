@@ -196,6 +196,25 @@ def test_a_language_model_is_spread_over_gpus_that_divide_it(
     assert (stack.services["vllm"] or {}).get("tensor_parallel", 1) == taken
 
 
+@pytest.mark.parametrize("device", ["0x2684", "0xffff"], ids=["a known card", "an unknown card"])
+def test_the_engine_takes_the_memory_that_a_small_node_has_left(node: NodeStandin, device: str) -> None:
+    there = 22 * 1024
+    node.memory = there * 2**20
+    node.pci = [{"id": "0000:01:00.0", "class": "0x030000", "vendor": "0x10de", "device": device}]
+    path = init(Wishes("acme", endpoint="192.168.10.5"), Scripted({}))
+    hosts = load_layout(path).hosts
+    assert there - 2048 - 512 < sum(host.memory for host in hosts) <= there - 2048
+    assert 8192 <= load_layout(path).host("vllm").memory < 16384
+
+
+def test_a_node_with_memory_enough_gets_no_figure_for_the_engine(node: NodeStandin) -> None:
+    node.pci = [{"id": "0000:01:00.0", **GPU}]
+    assert (
+        load_stack(init(Wishes("acme", endpoint="192.168.10.5"), Scripted({}))).stack.hosts["vllm"].memory
+        is None
+    )
+
+
 def test_a_node_that_is_too_small_is_said_after_the_file_is_written(node: NodeStandin) -> None:
     node.memory = 8 * 2**30
     with pytest.raises(FreeholdError, match="is too little") as caught:
