@@ -256,11 +256,11 @@ def _problems(
         if routing.cloud or routing.tasks:
             yield Problem(("routing",), "needs the router, which decides", allowed="litellm under services")
             return
-        for position, group in enumerate(stack.groups):
+        for position, limited in enumerate(stack.groups):
             for limit in ("requests_per_minute", "tokens_per_day"):
-                if getattr(group, limit):
-                    key = ("groups", position, limit)
-                    yield Problem(key, "needs the router, which counts", allowed="litellm under services")
+                if getattr(limited, limit):
+                    where = ("groups", position, limit)
+                    yield Problem(where, "needs the router, which counts", allowed="litellm under services")
         return
     groups = {group.name for group in stack.groups}
     if (routing.cloud or routing.tasks) and not local:
