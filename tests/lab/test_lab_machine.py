@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from urllib.request import urlopen
@@ -369,6 +370,9 @@ def test_the_lab_survives_kill_and_the_node_serves_its_commands(folder: Path) ->
     try:
         first = service.start(paths, settings, print)
         assert first["running"]
+        with ThreadPoolExecutor(max_workers=3) as pool:
+            again = list(pool.map(lambda _: service.start(paths, settings, print), range(3)))
+        assert [one["pid"] for one in again] == [first["pid"]] * 3
         node = first["node"]
         ssh = [
             "ssh",

@@ -52,21 +52,23 @@ def start(paths: LabPaths, settings: LabSettings, say: Say) -> dict[str, Any]:
     check_host(paths)
     os.umask(0o022)  # containers have to pass through the folders above their files
     paths.make()
-    if process_id(paths) is not None and settings != LabSettings.load(paths):
-        raise BadInputError(
-            "the lab runs with other settings",
-            where=str(paths.settings),
-            remedy="Run `freehold lab stop` first.",
-        )
-    publish_certificate(paths)
-    booted = bring_up(paths, settings, say)
-    if process_id(paths) is None:
-        say("starting the API")
-        _spawn(paths)
-    _wait(paths)
-    if booted:
-        _start_guests(paths, say)
-    return status(paths)
+    with paths.start_lock.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two starts at once would each clear away what the other one fills
+        if process_id(paths) is not None and settings != LabSettings.load(paths):
+            raise BadInputError(
+                "the lab runs with other settings",
+                where=str(paths.settings),
+                remedy="Run `freehold lab stop` first.",
+            )
+        publish_certificate(paths)
+        booted = bring_up(paths, settings, say)
+        if process_id(paths) is None:
+            say("starting the API")
+            _spawn(paths)
+        _wait(paths)
+        if booted:
+            _start_guests(paths, say)
+        return status(paths)
 
 
 def stop(paths: LabPaths, say: Say) -> None:

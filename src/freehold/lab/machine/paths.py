@@ -90,6 +90,11 @@ class LabPaths:
         return self.state / "lab.lock"
 
     @property
+    def start_lock(self) -> Path:
+        """Held while a lab starts; labs of one machine share what they build."""
+        return self.cache / "start.lock"
+
+    @property
     def log(self) -> Path:
         """Output of the running lab."""
         return self.state / "lab.log"
