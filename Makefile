@@ -17,7 +17,7 @@ APT_TEST := chromium libnss3-tools
 APT_SLOW := nmap
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test lint unit contract lab-test slow-test molecule molecule-changed apt-lab apt-test apt-slow lock clean
+.PHONY: help up down test lint unit contract lab-test lab-test-whole lab-test-parts slow-test molecule molecule-changed apt-lab apt-test apt-slow lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -33,8 +33,7 @@ down: ## Remove the lab's stack and stop the lab
 	$(SUDO) $(BIN)/freehold lab stop
 
 test: lint ## Everything that CI runs
-	$(MAKE) --jobs=2 --output-sync=target unit contract
-	$(MAKE) molecule-changed
+	$(MAKE) --jobs=2 --output-sync=target unit contract molecule-changed
 	$(MAKE) lab-test
 
 lint: $(BIN)/freehold ## Style, types and roles
@@ -51,7 +50,13 @@ contract: $(BIN)/freehold ## Requests and the lab against the real API's schema 
 
 lab-test: apt-lab apt-test $(BIN)/freehold ## The main job on real containers (root)
 	$(SUDO) $(BIN)/freehold lab start
-	$(SUDO) env PATH="$(PATH)" $(BIN)/pytest tests/lab -m "not slow" --durations=10
+	$(MAKE) --jobs=2 --output-sync=target lab-test-whole lab-test-parts
+
+lab-test-whole: $(BIN)/freehold
+	$(SUDO) env PATH="$(PATH)" $(BIN)/pytest tests/lab/test_lab_stack.py --durations=10
+
+lab-test-parts: $(BIN)/freehold
+	$(SUDO) env PATH="$(PATH)" $(BIN)/pytest tests/lab -m "not slow" --ignore=tests/lab/test_lab_stack.py --durations=10
 
 slow-test: apt-lab apt-slow $(BIN)/freehold ## Lab tests too long for make test: changes, offline, GPUs, driver, language models, routing, audit, ports (root)
 	$(SUDO) $(BIN)/freehold lab start

@@ -90,23 +90,28 @@ def serve(paths: LabPaths, network: LabNetwork) -> ThreadingHTTPServer:
 
 
 def fill(paths: LabPaths, network: LabNetwork) -> None:
-    """Link what is served into ``paths.www``: it follows the host at each start of the lab."""
-    shutil.rmtree(paths.www, ignore_errors=True)
-    paths.www.mkdir()
-    (paths.www / "templates").symlink_to(paths.templates)
-    (paths.www / "standins").symlink_to(paths.standins)
-    paths.versions.write_text(
+    """Link what is served into ``paths.www``: it follows the host at each start of the lab, while guests may fetch from it."""
+    served, former = paths.www.with_name("www-new"), paths.www.with_name("www-former")
+    for left in (served, former):
+        shutil.rmtree(left, ignore_errors=True)
+    served.mkdir(mode=0o755)
+    (served / "templates").symlink_to(paths.templates)
+    (served / "standins").symlink_to(paths.standins)
+    (served / paths.versions.name).write_text(
         standins.lock(paths.standins, f"http://{network.gateway}:{MIRROR_PORT}"), encoding="utf-8"
     )
     for folder in find_links():
         for wheel in folder.glob("*.whl"):
-            link = paths.www / wheel.name
+            link = served / wheel.name
             if not link.exists():
                 link.symlink_to(wheel)
-    write_tiny_model(paths.www / "models" / "tiny")
-    write_tiny_gguf(paths.www / "models" / "tiny-gguf")
-    tiny = {path.name: path.read_bytes() for path in (paths.www / "models" / "tiny").iterdir()}
-    publish(paths.www / "hub", TINY, {**tiny, "README.md": _README})
+    write_tiny_model(served / "models" / "tiny")
+    write_tiny_gguf(served / "models" / "tiny-gguf")
+    tiny = {path.name: path.read_bytes() for path in (served / "models" / "tiny").iterdir()}
+    publish(served / "hub", TINY, {**tiny, "README.md": _README})
+    paths.www.rename(former)
+    served.rename(paths.www)
+    shutil.rmtree(former)
 
 
 def find_links() -> list[Path]:
