@@ -1,7 +1,7 @@
 """Fixtures of the lab tests. The lab must run (``make lab-test`` starts it).
 
-Each test client has VMIDs of its own, and addresses that neither the lab's own stack nor the whole one of ``test_lab_stack.py`` has:
-``make lab-test`` runs that one beside the others.
+Each test client has its own VMIDs and addresses, so that the lab's own stack can stand beside it. ``make lab-test`` runs some of these
+files beside the others: a client of the one half and a client of the other must not have the same.
 """
 
 from __future__ import annotations

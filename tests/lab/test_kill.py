@@ -33,7 +33,13 @@ def _kill_in(freehold: Freehold, stage: str, delay: float) -> None:
     run.wait(timeout=30)
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.7], ids=["at its beginning", "in its middle"])
+@pytest.mark.parametrize(
+    "delay",
+    [
+        pytest.param(0.0, id="at its beginning"),
+        pytest.param(0.7, id="in its middle", marks=pytest.mark.slow),
+    ],
+)
 def test_killed_in_each_stage_it_goes_on(freehold: Freehold, delay: float) -> None:
     freehold.write(CLIENT, "10.86.0.104", 2100, services={"caddy": None}, hosts={"caddy": {"gpus": [0]}})
     freehold("prepare", CLIENT)

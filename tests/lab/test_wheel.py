@@ -83,8 +83,8 @@ def test_init_writes_a_stack_file_that_can_be_planned(installed: Installed) -> N
     path = installed.inventory / CLIENT / "stack.yml"
     stack = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert {"openwebui", "vllm"} == stack["services"].keys()
-    # other tests' clients may be made at the same time: a place of its own
-    stack["network"]["first"], stack["vmids"]["first"] = "10.86.0.104", 2200
+    # other tests' clients are made at the same time: a place of its own
+    stack["network"]["first"], stack["vmids"]["first"] = "10.86.0.30", 2200
     stack["egress"] = {"closed": False}  # one container less; the test of the whole stack has it
     path.write_text(yaml.safe_dump(stack), encoding="utf-8")
 
@@ -107,7 +107,7 @@ def test_the_other_verbs(installed: Installed) -> None:
     assert states.pop("postgres") == "running"
     assert set(states.values()) == {"missing"}
     assert "openwebui.database_password" in installed("secrets", "show", CLIENT).stdout.split()
-    assert "HostName 10.86.0.124" in installed("ssh-config", CLIENT).stdout
+    assert "HostName 10.86.0.50" in installed("ssh-config", CLIENT).stdout
     assert "stack.yml" in installed("show", "stack", CLIENT, "--origin").stdout
 
 
