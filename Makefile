@@ -15,11 +15,9 @@ APT_LAB  := lxc uidmap mmdebstrap zstd iproute2 nftables openssl openssh-client 
 APT_TEST := chromium libnss3-tools
 # The port audit scans with it.
 APT_SLOW := nmap
-# Lab tests that run one after the other, beside all others: half of the time that the lab tests take.
-LAB_WHOLE := tests/lab/test_lab_stack.py tests/lab/test_weights.py tests/lab/test_wheel.py
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test lint unit contract lab-test lab-test-whole lab-test-parts slow-test molecule molecule-changed apt-lab apt-test apt-slow lock clean
+.PHONY: help up down test lint unit contract lab-test slow-test molecule molecule-changed apt-lab apt-test apt-slow lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -52,13 +50,7 @@ contract: $(BIN)/freehold ## Requests and the lab against the real API's schema 
 
 lab-test: apt-lab apt-test $(BIN)/freehold ## The main job on real containers (root)
 	$(SUDO) $(BIN)/freehold lab start
-	$(MAKE) --jobs=2 --output-sync=target lab-test-whole lab-test-parts
-
-lab-test-whole: $(BIN)/freehold
-	$(SUDO) env PATH="$(PATH)" $(BIN)/pytest $(LAB_WHOLE) -m "not slow" --durations=10
-
-lab-test-parts: $(BIN)/freehold
-	$(SUDO) env PATH="$(PATH)" $(BIN)/pytest tests/lab $(LAB_WHOLE:%=--ignore=%) -m "not slow" --durations=10
+	$(SUDO) env PATH="$(PATH)" $(BIN)/pytest tests/lab -m "not slow" --durations=10
 
 slow-test: apt-lab apt-slow $(BIN)/freehold ## Lab tests too long for make test: kills, changes, offline, GPUs, driver, language models, routing, audit, ports (root)
 	$(SUDO) $(BIN)/freehold lab start

@@ -1,7 +1,6 @@
 """Fixtures of the lab tests. The lab must run (``make lab-test`` starts it).
 
-Each test client has its own VMIDs and addresses, so that the lab's own stack can stand beside it. ``make lab-test`` runs some of these
-files beside the others: a client of the one half and a client of the other must not have the same.
+Each test client has its own VMIDs and addresses, so that the lab's own stack can stand beside it.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def _kill_in(freehold: Freehold, stage: str, delay: float) -> None:
     ],
 )
 def test_killed_in_each_stage_it_goes_on(freehold: Freehold, delay: float) -> None:
-    freehold.write(CLIENT, "10.86.0.104", 2100, services={"caddy": None}, hosts={"caddy": {"gpus": [0]}})
+    freehold.write(CLIENT, "10.86.0.5", 2100, services={"caddy": None}, hosts={"caddy": {"gpus": [0]}})
     freehold("prepare", CLIENT)
     for stage in STAGES:
         _kill_in(freehold, stage, delay)
@@ -55,7 +55,7 @@ def test_killed_in_each_stage_it_goes_on(freehold: Freehold, delay: float) -> No
 
 
 def test_ctrl_c_says_how_to_go_on(freehold: Freehold) -> None:
-    freehold.write(CLIENT, "10.86.0.104", 2100, services={"caddy": None}, hosts={})
+    freehold.write(CLIENT, "10.86.0.5", 2100, services={"caddy": None}, hosts={})
     freehold("prepare", CLIENT)
     run = freehold.start("up", CLIENT, "--json")
     assert run.stdout is not None

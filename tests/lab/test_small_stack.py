@@ -19,8 +19,8 @@ CLIENT = "small"
 def stack(freehold: Freehold) -> Path:
     return freehold.write(
         CLIENT,
-        "10.86.0.104",
-        2600,
+        "10.86.0.5",
+        2000,
         services={"caddy": None, "postgres": None},
         hosts={"postgres": {"gpus": [0]}},
     )
@@ -112,7 +112,7 @@ def test_drift_is_brought_back(freehold: Freehold) -> None:
 
 
 def test_stopped_container_is_started(freehold: Freehold) -> None:
-    _pct("pct", "stop", "2610")
+    _pct("pct", "stop", "2010")
     assert freehold.json("status", CLIENT)[-1]["state"] == "stopped"
     assert freehold.up(CLIENT)["changes"] == {"start": 1}
 
@@ -127,7 +127,7 @@ def test_changes_of_the_stack_are_planned_and_made(freehold: Freehold) -> None:
     }
     assert {"memory", "rootfs size"} <= fields
     assert freehold.up(CLIENT)["changes"] == {"containers": 1}
-    assert "640" in _pct("pct", "config", "2610")
+    assert "640" in _pct("pct", "config", "2010")
     stack.write_text(stack.read_text().replace("disk: 5", "disk: 4"))
     shrink = freehold("up", CLIENT, code=2)
     assert "4" in shrink.stderr
@@ -183,15 +183,15 @@ def test_second_up_of_the_same_client_is_refused_while_one_runs(freehold: Freeho
 
 
 def test_foreign_container_is_refused_and_left_alone(freehold: Freehold) -> None:
-    freehold.write("other", "10.86.0.104", 2600, services={"caddy": None}, hosts={})
+    freehold.write("other", "10.86.0.5", 2000, services={"caddy": None}, hosts={})
     shutil.rmtree(freehold.home / "elsewhere", ignore_errors=True)
     (freehold.inventory / "other").rename(freehold.home / "elsewhere")
     stack = str(freehold.home / "elsewhere/stack.yml")
     freehold("prepare", stack)
-    before = _pct("pct", "config", "2610")
+    before = _pct("pct", "config", "2010")
     refused = freehold("up", stack, code=2)
-    assert "2610" in refused.stderr
-    assert _pct("pct", "config", "2610") == before
+    assert "2010" in refused.stderr
+    assert _pct("pct", "config", "2010") == before
 
 
 def test_down_asks_for_the_name_and_removes_all(freehold: Freehold) -> None:
