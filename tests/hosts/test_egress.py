@@ -98,10 +98,14 @@ def test_what_is_on_the_list_is_let_through(
     ways: dict[str, dict[str, Any]],
     machine: Callable[[str], Machine],
     host: Machine,
+    layout: Layout,
 ) -> None:
     """That it is let through, not that it answers: what lies outside may be away."""
+    there = {host.name for host in layout.hosts}  # the list has hosts that this run leaves out, too
     archive = host.check_output("apt-get indextargets --no-release-info --format '$(REPO_URI)'").split()[0]
     for name, entry in ways.items():
+        if name not in there:
+            continue
         asked = [_get(archive)] if "debian" in entry["clients"] and archive.startswith("http:") else []
         asked += [
             _connect(way["name"], way["port"]) if way["tls"] else _get(f"http://{way['name']}:{way['port']}/")
