@@ -45,6 +45,7 @@ class LxcBackend:
         self._containers: dict[int, Container] = {}
         self._cpu: dict[int, tuple[float, float]] = {}
         self._disk: dict[int, tuple[float, int]] = {}
+        self._counting = threading.Lock()
         self._roots: dict[int, Path] = {}
         self._lock = threading.Lock()
 
@@ -382,19 +383,21 @@ class LxcBackend:
         return max((used - was) / passed / (os.cpu_count() or 1), 0.0) if passed > 0 else 0.0
 
     def _disk_used(self, vmid: int, pid: int) -> int:
-        measured, size = self._disk.get(vmid, (-DISK_USAGE_AGE, 0))
-        if time.monotonic() - measured < DISK_USAGE_AGE:
-            return size
-        volume = self._roots.get(vmid) or self._volume_of(pid)
-        if volume is None:
-            return 0
-        overlay = Overlay(volume)
-        with contextlib.suppress(
-            BackendError
-        ):  # a busy machine may not count in time: what was counted last stands
-            size = sum(_tree_size(path) for path in (Path(overlay.note.read_text()), overlay.delta))
-        self._disk[vmid] = (time.monotonic(), size)
+        """Bytes as counted last, 0 before the first time: who lists all guests cannot wait for a busy disk to count each."""
+        asked, size = self._disk.get(vmid, (-DISK_USAGE_AGE, 0))
+        if time.monotonic() - asked >= DISK_USAGE_AGE:
+            volume = self._roots.get(vmid) or self._volume_of(pid)
+            if volume is not None:
+                self._disk[vmid] = (time.monotonic(), size)
+                threading.Thread(target=self._count_disk, args=(vmid, Overlay(volume)), daemon=True).start()
         return size
+
+    def _count_disk(self, vmid: int, overlay: Overlay) -> None:
+        # not in time, or gone: what was counted last stands
+        with self._counting, contextlib.suppress(BackendError, OSError):
+            size = sum(_tree_size(path) for path in (Path(overlay.note.read_text()), overlay.delta))
+            if vmid in self._disk:
+                self._disk[vmid] = (time.monotonic(), size)
 
     def _volume_of(self, pid: int) -> Path | None:
         """The root volume of a container that an earlier run of the lab started, from its mounts."""
