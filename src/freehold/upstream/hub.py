@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from functools import cache
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
-from types import ModuleType
+from runpy import run_path
+from types import SimpleNamespace
 from typing import Any
 
 import requests
@@ -107,11 +106,5 @@ def _failed(url: str, repository: str, error: Exception) -> FetchError:
 
 
 @cache
-def _checks() -> ModuleType:
-    path = str(resources.templates() / "weights" / "checks.py.j2")
-    spec = spec_from_loader("freehold_weights_checks", SourceFileLoader("freehold_weights_checks", path))
-    assert spec is not None
-    module = module_from_spec(spec)
-    assert spec.loader is not None
-    spec.loader.exec_module(module)
-    return module
+def _checks() -> SimpleNamespace:
+    return SimpleNamespace(**run_path(str(resources.templates() / "weights" / "checks.py.j2")))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
-from types import ModuleType
+from runpy import run_path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,17 +13,11 @@ from freehold import resources
 
 
 @pytest.fixture(scope="module")
-def program() -> ModuleType:
-    path = str(resources.templates() / "weights" / "weights.py.j2")
-    spec = spec_from_loader("weights_program", SourceFileLoader("weights_program", path))
-    assert spec
-    assert spec.loader
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def program() -> SimpleNamespace:
+    return SimpleNamespace(**run_path(str(resources.templates() / "weights" / "weights.py.j2")))
 
 
-def test_root_follows_no_link_of_the_fetching_user(program: ModuleType, tmp_path: Path) -> None:
+def test_root_follows_no_link_of_the_fetching_user(program: SimpleNamespace, tmp_path: Path) -> None:
     target = tmp_path / "root.conf"
     target.write_text("root's own")
     (tmp_path / "run").mkdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import pickle
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from freehold import resources
 from freehold.errors import BadInputError
 from freehold.lab import hub_standin
 from freehold.mirror import build
@@ -118,3 +120,11 @@ def test_a_token_is_not_sent_in_the_clear(monkeypatch: pytest.MonkeyPatch) -> No
 
     with pytest.raises(FetchError, match=r"would go to hub\.acme\.invalid in the clear"):
         hub.lock("http://hub.acme.invalid", "acme/own", None)
+
+
+def test_no_bytecode_is_left_among_the_templates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    hub._checks.cache_clear()
+    assert hub._checks().choose
+
+    assert not list(resources.templates().rglob("*.pyc"))
