@@ -1,4 +1,4 @@
-"""SIGKILL in each stage of ``up``: the next run goes on, and at the end there is no duplicate and no orphan."""
+"""SIGKILL in each stage of ``up``, and Ctrl-C in one: the next run goes on, and at the end there is no duplicate and no orphan."""
 
 from __future__ import annotations
 
@@ -17,20 +17,15 @@ CLIENT = "killed"
 STAGES = ("node", "plan", "containers", "root-steps", "start", "base", "services", "proof")
 
 
-def _kill_in(freehold: Freehold, stage: str, delay: float) -> None:
-    """Start ``up`` and kill it with all its children as soon as the stage has begun, ``delay`` seconds into it."""
+def _end_in(freehold: Freehold, stage: str, by: signal.Signals, delay: float = 0) -> int:
+    """Start ``up``, and send it a signal ``delay`` seconds after the stage has begun. Its exit code."""
     run = freehold.start("up", CLIENT, "--json")
     assert run.stdout is not None
-    reached = False
-    for line in run.stdout:
-        event = json.loads(line)
-        if event.get("stage") == stage:
-            reached = True
-            break
+    reached = any(json.loads(line).get("stage") == stage for line in run.stdout)
     assert reached, f"the run ended before the stage {stage}"
     time.sleep(delay)
-    os.kill(run.pid, signal.SIGKILL)
-    run.wait(timeout=30)
+    os.kill(run.pid, by)
+    return run.wait(timeout=60)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +39,9 @@ def test_killed_in_each_stage_it_goes_on(freehold: Freehold, delay: float) -> No
     freehold.write(CLIENT, "10.86.0.5", 2100, services={"caddy": None}, hosts={"caddy": {"gpus": [0]}})
     freehold("prepare", CLIENT)
     for stage in STAGES:
-        _kill_in(freehold, stage, delay)
+        if stage == "base":
+            assert _end_in(freehold, stage, signal.SIGINT) == 130  # Ctrl-C
+        assert _end_in(freehold, stage, signal.SIGKILL, delay) == -signal.SIGKILL
     summary = freehold.up(CLIENT)
     assert summary["passed"]
     assert freehold.up(CLIENT)["changes"] == {}
@@ -52,16 +49,3 @@ def test_killed_in_each_stage_it_goes_on(freehold: Freehold, delay: float) -> No
     assert [(state["host"], state["state"]) for state in states] == [("caddy", "running")]
     freehold("down", CLIENT, "--confirm", CLIENT)
     assert freehold.json("status", CLIENT)[0]["state"] == "missing"
-
-
-def test_ctrl_c_says_how_to_go_on(freehold: Freehold) -> None:
-    freehold.write(CLIENT, "10.86.0.5", 2100, services={"caddy": None}, hosts={})
-    freehold("prepare", CLIENT)
-    run = freehold.start("up", CLIENT, "--json")
-    assert run.stdout is not None
-    for line in run.stdout:
-        if json.loads(line).get("stage") == "base":
-            break
-    os.kill(run.pid, signal.SIGINT)
-    assert run.wait(timeout=60) == 130
-    assert freehold.up(CLIENT)["passed"]

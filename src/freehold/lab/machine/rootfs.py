@@ -195,9 +195,16 @@ class Overlay:
         target.mount()
 
 
+_REMOVE = """
+find "$1" -xdev -mindepth 6 -maxdepth 6 -print0 | xargs -0 -r -P 16 -n 32 rm -rf --one-file-system --
+rm -rf --one-file-system -- "$1"
+"""
+"""Packages of a program lie side by side that deep. A disk that must look for each file looks for many at once sooner."""
+
+
 def remove_tree(folder: Path) -> None:
     """Remove a folder with all it holds, without crossing into another file system; gone already is fine."""
     if folder.exists():
-        run(["rm", "-rf", "--one-file-system", str(folder)], timeout=600)
+        run(["sh", "-c", _REMOVE, "sh", str(folder)], timeout=600)
     with contextlib.suppress(OSError):  # the guest's own folder in the storage goes when it is empty
         folder.parent.rmdir()
