@@ -1,7 +1,7 @@
 """npm packages: the tarballs that a lock file names, each with as much of its registry entry as ``npm ci`` reads.
 
 The lock file's own checksums hold. What its fields ``os``, ``cpu`` and ``libc`` keep from Linux on x86_64 is left out, as
-npm itself leaves it out (https://docs.npmjs.com/cli/configuring-npm/package-lock-json).
+npm itself leaves it out (npm documentation: Configuring npm, package-lock.json).
 """
 
 from __future__ import annotations
