@@ -29,6 +29,7 @@ from freehold.lab.machine.lxc import LxcBackend
 from freehold.lab.machine.network import LabNetwork
 from freehold.lab.machine.node import LabNode
 from freehold.lab.machine.paths import LabPaths
+from freehold.lab.machine.rootfs import remove_tree
 from freehold.lab.machine.setup import LabSettings
 
 pytestmark = pytest.mark.lab
@@ -338,6 +339,23 @@ def test_a_link_in_a_container_never_leads_to_the_hosts_files(guests: Machine) -
     guests.backend.stop(112, lambda _: None)
     with pytest.raises(BackendError):
         guests.backend.start(guest, lambda _: None)
+
+
+@pytest.mark.parametrize("folder", ["mount", "a/b/c/d/e/mount"], ids=["beside the files", "deep among them"])
+def test_what_is_mounted_in_a_volume_is_not_removed_with_it(tmp_path: Path, folder: str) -> None:
+    volume = tmp_path / "volume"
+    mount = volume / folder
+    mount.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(mount)], check=True)
+    try:
+        (mount / "kept").touch()
+        with pytest.raises(BackendError):
+            remove_tree(volume)
+        assert (mount / "kept").exists()
+    finally:
+        subprocess.run(["umount", str(mount)], check=True)
+    remove_tree(volume)
+    assert not volume.exists()
 
 
 def test_a_host_that_cannot_hold_the_lab_is_refused(

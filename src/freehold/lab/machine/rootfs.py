@@ -196,10 +196,11 @@ class Overlay:
 
 
 _REMOVE = """
-find "$1" -xdev -mindepth 6 -maxdepth 6 -print0 | xargs -0 -r -P 16 -n 32 rm -rf --one-file-system --
+find "$1" -xdev -mindepth 6 -maxdepth 6 -print0 | xargs -0 -r -P 16 -n 32 rm -rf --one-file-system --preserve-root=all --
 rm -rf --one-file-system -- "$1"
 """
-"""Packages of a program lie side by side that deep. A disk that must look for each file looks for many at once sooner."""
+"""Packages of a program lie side by side that deep. A disk that must look for each file looks for many at once sooner.
+``--preserve-root=all``: ``find`` names a mount point, too, and what is mounted there must not go with it."""
 
 
 def remove_tree(folder: Path) -> None:
