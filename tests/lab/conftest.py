@@ -1,6 +1,6 @@
 """Fixtures of the lab tests. The lab must run (``make lab-test`` starts it).
 
-Each test client has its own VMIDs and addresses, so that the lab's own stack can stand beside it.
+Test clients have VMIDs and addresses that the lab's own stack does not have, so that it can stand beside them; they take turns.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def test_init_writes_a_stack_file_that_can_be_planned(installed: Installed) -> N
     path = installed.inventory / CLIENT / "stack.yml"
     stack = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert {"openwebui", "vllm"} == stack["services"].keys()
-    # other tests' clients may be made at the same time: a place of its own
+    # the lab's own stack may stand where init begins
     stack["network"]["first"], stack["vmids"]["first"] = "10.86.0.30", 2200
     path.write_text(yaml.safe_dump(stack), encoding="utf-8")
 
